@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""C tokens with the positions that spatch reports, and preprocessor branches.
+
+Text is handled as Latin-1, so that an offset is a byte offset in any encoding
+and a column is spatch's column (0-based, a tab counts one).
+"""
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Token(NamedTuple):
+    """One token; kind is id, num, str, chr, op or pp.
+
+    A pp token is a whole directive in a raw token list.  After `select()` it
+    is a marker instead: its text is `#if`, `#else` or `#endif` and it stands
+    only where a statement can begin.
+    """
+
+    kind: str
+    text: str
+    start: int
+    end: int
+    line: int
+    column: int
+
+
+_TOKEN = re.compile(r'''
+    (?P<skip>[ \t\r\f\v]+|\\\r?\n|/\*.*?\*/|//(?:\\\r?\n|[^\n])*)
+  | (?P<nl>\n)
+  | (?P<id>[A-Za-z_$][\w$]*)
+  | (?P<num>\.?\d(?:[eEpP][+-]|[\w.])*)
+  | (?P<str>(?:u8|[LuU])?"(?:\\.|[^"\\\n])*")
+  | (?P<chr>'(?:\\.|[^'\\\n])*')
+  | (?P<op>\.\.\.|<<=|>>=|->|\+\+|--|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|\#\#
+      |[^\s\w])
+''', re.X | re.S)
+_DIRECTIVE = re.compile(r'\#(?:/\*[\s\S]*?\*/|//[^\n]*|\\\r?\n|[^\n])*')
+
+
+def tokenize(text: str) -> list[Token]:
+    """Split C text into tokens; comments and white space are dropped."""
+    out: list[Token] = []
+    pos, line, bol, fresh = 0, 1, 0, True
+    size = len(text)
+    match = _TOKEN.match
+    while pos < size:
+        if fresh and text[pos] == '#':
+            directive = _DIRECTIVE.match(text, pos)
+            end = directive.end()
+            out.append(Token('pp', text[pos:end], pos, end, line, pos - bol))
+            skipped = text.count('\n', pos, end)
+            if skipped:
+                line += skipped
+                bol = text.rfind('\n', pos, end) + 1
+            pos, fresh = end, False
+            continue
+        found = match(text, pos)
+        if not found:
+            pos += 1
+            continue
+        kind, end = found.lastgroup, found.end()
+        if kind == 'nl':
+            line += 1
+            bol, fresh = end, True
+        elif kind == 'skip':
+            skipped = text.count('\n', pos, end)
+            if skipped:
+                line += skipped
+                bol = text.rfind('\n', pos, end) + 1
+        else:
+            out.append(Token(kind, text[pos:end], pos, end, line, pos - bol))
+            fresh = False
+        pos = end
+    return out
+
+
+_COMMENT = re.compile(r'/\*[\s\S]*?\*/|//[^\n]*')
+
+
+def directive(token: Token) -> tuple[str, str]:
+    """The name and the argument of a raw pp token, comments removed."""
+    body = _COMMENT.sub(' ', token.text[1:].replace('\\\n', ' ')).strip()
+    name = re.match(r'\w*', body).group()
+    return name, body[len(name):].strip()
+
+
+_OPEN, _CLOSE = frozenset('([{'), frozenset(')]}')
+_ENDS = frozenset(';}:{')
+
+
+def _balanced(tokens: list[Token]) -> bool:
+    depth = 0
+    for tok in tokens:
+        if tok.kind == 'op':
+            if tok.text in _OPEN:
+                depth += 1
+            elif tok.text in _CLOSE:
+                depth -= 1
+                if depth < 0:
+                    return False
+    return depth == 0
+
+
+def _whole_statements(tokens: list[Token]) -> bool:
+    code = [t for t in tokens if t.kind != 'pp']
+    return not code or (code[-1].text in ';}:' and _balanced(code)
+                        and code[0].text not in ('else', ')', ',', '{'))
+
+
+class Selection(NamedTuple):
+    """Tokens without directives, and what had to be left out for that."""
+
+    tokens: list[Token]
+    dead: list[Token]      # `#if 0` and branches that could not be kept
+    split: list[Token]     # first tokens of conditionals that cut a statement
+
+
+def select(tokens: list[Token]) -> Selection:
+    """Resolve `#if` groups.
+
+    Branches that are whole statements are all kept, between markers.  Where a
+    conditional cuts through a statement only one live branch is kept: the
+    first, or the one that agrees with an earlier choice for the same macro.
+    """
+    assumed: dict[str, bool] = {}
+    dead: list[Token] = []
+    split: list[Token] = []
+
+    def group(pos: int) -> tuple[list[list[Token]], list[tuple[str, Token]],
+                                 Token | None, int]:
+        branches, heads, current = [], [], []
+        heads.append((directive(tokens[pos])[1]
+                      if directive(tokens[pos])[0] == 'if' else '?',
+                      tokens[pos]))
+        pos += 1
+        while pos < len(tokens):
+            tok = tokens[pos]
+            if tok.kind != 'pp':
+                current.append(tok)
+                pos += 1
+                continue
+            name = directive(tok)[0]
+            if name in ('if', 'ifdef', 'ifndef'):
+                kept, pos = conditional(pos, current)
+                current.extend(kept)
+                continue
+            if name in ('elif', 'else'):
+                branches.append(current)
+                current = []
+                heads.append(('?', tok))
+            elif name == 'endif':
+                branches.append(current)
+                return branches, heads, tok, pos + 1
+            pos += 1
+        branches.append(current)
+        return branches, heads, None, pos
+
+    def conditional(pos: int, before: list[Token]) -> tuple[list[Token], int]:
+        branches, heads, end, after = group(pos)
+        live = []
+        for branch, (cond, head) in zip(branches, heads):
+            if cond == '0' or heads[0][0] == '1' and head is not heads[0][1]:
+                dead.extend(branch)
+            else:
+                live.append((branch, head))
+        if not live:
+            return [], after
+        begins = not before or before[-1].text in _ENDS \
+            or before[-1].kind == 'pp'
+        if begins and all(_whole_statements(b) for b, _ in live):
+            out: list[Token] = []
+            if len(live) == 1 and len(branches) > 1:
+                return list(live[0][0]), after
+            for number, (branch, head) in enumerate(live):
+                mark = '#else' if number else '#if'
+                out.append(head._replace(text=mark))
+                out.extend(branch)
+            if len(live) == 1:
+                out.append(live[0][1]._replace(text='#else'))
+            last = end or live[-1][1]
+            out.append(last._replace(text='#endif'))
+            return out, after
+        split.append(live[0][1])
+        chosen = choose(live, heads[0][1])
+        for branch, _ in live:
+            if branch is not chosen:
+                dead.extend(branch)
+        return [t for t in chosen if t.kind != 'pp'], after
+
+    def choose(live: list[tuple[list[Token], Token]],
+               head: Token) -> list[Token]:
+        name, macro = directive(head)
+        if name not in ('ifdef', 'ifndef') or live[0][1] is not head:
+            return live[0][0]
+        first = assumed.setdefault(macro, name == 'ifdef') == (name == 'ifdef')
+        if first:
+            return live[0][0]
+        return live[1][0] if len(live) > 1 else []
+
+    out: list[Token] = []
+    pos = 0
+    while pos < len(tokens):
+        tok = tokens[pos]
+        if tok.kind == 'pp':
+            if directive(tok)[0] in ('if', 'ifdef', 'ifndef'):
+                kept, pos = conditional(pos, out)
+                out.extend(kept)
+                continue
+        else:
+            out.append(tok)
+        pos += 1
+    return Selection(out, dead, split)

@@ -1,0 +1,502 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which files make up a driver, read from Kbuild files.
+
+A semantic patch that must see every use of a buffer has to know all files
+that are linked into one module.  Kbuild says so: `foo-y := a.o b.o` makes
+a.c and b.c one driver.  Conditions are ignored (every branch counts), so a
+driver holds the files of all its configurations.
+
+Everything that comes in a path style (absolute or relative) goes out in it.
+Symbolic links are never followed to files of a driver: what is found through
+one may lie outside the folder that the user gave us to change.
+"""
+from __future__ import annotations
+
+import functools
+import os
+import re
+from typing import Iterable, Iterator, NamedTuple
+
+# How far above a source its Kbuild file may be: `foo-y := hw/rev2/core.o`
+_LEVELS_UP = 4
+
+# The front door runs rules on a copy that holds just one driver.  Who else
+# includes a header of it can then be seen only in the tree the copy is of.
+TREE_VARIABLE = 'COCCI_DMA_TREE'
+
+
+class Driver(NamedTuple):
+    """The files that are built into one module (or built-in object)."""
+
+    name: str
+    sources: tuple[str, ...]
+    headers: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All sources, then all headers."""
+        return self.sources + self.headers
+
+
+# --- Reading a Kbuild file --------------------------------------------------
+
+_ASSIGNMENT = re.compile(r'^\s*(?:export\s+|override\s+)?'
+                         r'([^\s:#=+?]+(?:\$\([^)]*\)[^\s:#=+?]*)?)'
+                         r'\s*(?:\+|::?|\?)?=\s*(.*)$')
+_OBJ_LIST = re.compile(r'^(?:obj|lib)-(?:y|m|objs|\$[({].*[)}])$')
+_COMPOSITE = re.compile(r'^(.+?)-(?:objs-)?(?:y|m|objs|\$[({].*[)}])$')
+_FLAGS = re.compile(r'^(?:ccflags-y|ccflags-m|subdir-ccflags-y|EXTRA_CFLAGS'
+                    r'|KBUILD_CFLAGS|CFLAGS|CFLAGS_.*\.o|ccflags-\$.*)$')
+_REFERENCE = re.compile(r'\$[({]([\w.-]+)[)}]')
+_INCLUDE_DIR = re.compile(r'(?<!\S)-I\s*(\S+)')
+_INCLUDE_FILE = re.compile(r'(?<!\S)-include\s+(\S+)')
+
+
+class _Kbuild(NamedTuple):
+    """One Kbuild file: its drivers and the flags its files are built with."""
+
+    modules: dict[str, tuple[str, ...]]     # name -> sources
+    include_dirs: tuple[str, ...]
+    forced: tuple[str, ...]                 # headers named with -include
+
+
+def _read(path: str) -> str:
+    """The text of a file; '' when it cannot be read."""
+    try:
+        with open(path, encoding='latin-1') as stream:
+            return stream.read()
+    except OSError:
+        return ''
+
+
+def _assignments(text: str) -> Iterator[tuple[str, str]]:
+    """All (variable, value) of a makefile, continuation lines joined."""
+    text = re.sub(r'\\\r?\n', ' ', text)
+    for line in text.splitlines():
+        found = _ASSIGNMENT.match(line.split('#', 1)[0])
+        if found and not line.startswith('\t#'):
+            yield found.group(1), found.group(2).strip()
+
+
+def _kernel_top(folder: str) -> str | None:
+    """The root of the kernel tree that holds `folder`, or None."""
+    here = folder
+    while True:
+        if (os.path.exists(os.path.join(here, 'MAINTAINERS'))
+                and os.path.exists(os.path.join(here, 'Kbuild'))):
+            return here
+        above = os.path.dirname(os.path.abspath(here))
+        if above == os.path.abspath(here):
+            return None
+        here = above
+
+
+def _expand(value: str, variables: dict[str, list[str]],
+            depth: int = 8) -> str:
+    """`value` with the references to variables of the same file replaced."""
+    if depth == 0 or '$' not in value:
+        return value
+
+    def replace(found: re.Match[str]) -> str:
+        name = found.group(1)
+        if name not in variables:
+            return found.group(0)
+        return _expand(' '.join(variables[name]), variables, depth - 1)
+
+    return _REFERENCE.sub(replace, value)
+
+
+def _inside(path: str, folder: str) -> bool:
+    return os.path.commonpath((path, folder)) == folder
+
+
+def _plain_file(path: str) -> bool:
+    """Is there a file, with no symbolic link between it and its folder?"""
+    return os.path.isfile(path) and not os.path.islink(path)
+
+
+@functools.lru_cache(maxsize=4096)
+def _kbuild_file(folder: str) -> str | None:
+    """The Kbuild file of a folder, as kbuild itself chooses it."""
+    for name in ('Kbuild', 'Makefile'):
+        path = os.path.join(folder, name)
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(folder: str) -> _Kbuild | None:
+    """What the Kbuild file of `folder` says; None when it builds nothing."""
+    path = _kbuild_file(folder)
+    if path is None:
+        return None
+    variables: dict[str, list[str]] = {}
+    for name, value in _assignments(_read(path)):
+        variables.setdefault(name, []).append(value)
+
+    lists: dict[str, list[str]] = {}
+    built: list[str] = []
+    flags: list[str] = []
+    for name, values in variables.items():
+        value = _expand(' '.join(values), variables)
+        if _FLAGS.match(name):
+            flags.append(value)
+        elif _OBJ_LIST.match(name):
+            built += _objects(value)
+        elif composite := _COMPOSITE.match(name):
+            lists.setdefault(composite.group(1), []).extend(_objects(value))
+    if not built and not any(lists.values()):
+        return None
+
+    modules: dict[str, tuple[str, ...]] = {}
+    for name in [*lists, *built]:
+        if name not in modules:
+            sources = tuple(_sources(folder, name, lists, set()))
+            if sources:
+                modules[name] = sources
+    # `b-y := b_main.o` named in `a-y := b.o` is a part of a, no driver.
+    parts = {member for members in lists.values() for member in members
+             if member in lists}
+    for part in parts.difference(built):
+        modules.pop(part, None)
+
+    dirs, forced = _flags(folder, ' '.join(flags))
+    return _Kbuild(modules, dirs, forced)
+
+
+def _objects(value: str) -> list[str]:
+    """The names (without .o) of the objects in a list, folders left out."""
+    names = []
+    for word in value.split():
+        word = re.sub(r'^\$[({](?:src|obj)[)}]/', '', word)
+        if word.endswith('.o') and '$' not in word:
+            names.append(os.path.normpath(word[:-2]))
+    return names
+
+
+def _sources(folder: str, name: str, lists: dict[str, list[str]],
+             seen: set[str]) -> Iterator[str]:
+    """The .c files of an object, through nested composites."""
+    if name in seen:
+        return
+    seen.add(name)
+    for member in lists.get(name, ()):
+        yield from _sources(folder, member, lists, seen)
+    path = os.path.normpath(os.path.join(folder, name + '.c'))
+    # A composite foo.o made of foo-y never has a foo.c of its own, except
+    # where foo-y names foo.o itself, which `seen` has just cut short.
+    if _plain_file(path) and (name not in lists or name in lists[name]):
+        yield path
+
+
+def _flags(folder: str, flags: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Include folders and force-included headers named in compiler flags."""
+    folder = folder or '.'
+    top = _kernel_top(folder)
+
+    def resolve(word: str) -> str | None:
+        # $(srctree)/$(src) is the old spelling of what is $(src) since 6.10
+        word = re.sub(r'\$[({]srctree[)}]/\$[({](?:src|obj)[)}]', folder, word)
+        word = re.sub(r'\$[({](?:src|obj|PWD|CURDIR|M)[)}]', folder, word)
+        if top is not None:
+            word = re.sub(r'\$[({]srctree[)}]', top, word)
+            if '$' not in word and not os.path.isabs(word) \
+                    and not word.startswith(folder):
+                word = os.path.join(top, word)
+        return None if '$' in word else os.path.normpath(word)
+
+    def every(pattern: re.Pattern[str]) -> tuple[str, ...]:
+        found = (resolve(word) for word in pattern.findall(flags))
+        return tuple(dict.fromkeys(path for path in found if path))
+
+    # The kernel's own include folders hold no headers of a driver.
+    dirs = every(_INCLUDE_DIR)
+    if top is not None:
+        include = os.path.abspath(os.path.join(top, 'include'))
+        dirs = tuple(path for path in dirs
+                     if not _inside(os.path.abspath(path), include))
+    return dirs, every(_INCLUDE_FILE)
+
+
+# --- Includes ---------------------------------------------------------------
+
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.M)
+
+
+@functools.lru_cache(maxsize=65536)
+def _included_names(path: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_INCLUDE.findall(_read(path))))
+
+
+def _include_dirs(folder: str) -> tuple[str, ...]:
+    """Folders that -I names for the files of `folder`, here or further up."""
+    dirs: list[str] = []
+    for above in _upwards(folder):
+        kbuild = _parse(above)
+        if kbuild is not None:
+            dirs += kbuild.include_dirs
+    return tuple(dict.fromkeys(dirs))
+
+
+def _resolve(name: str, folder: str, dirs: Iterable[str]) -> str | None:
+    """The file that `#include "name"` in a file of `folder` means."""
+    for base in (folder, *dirs):
+        path = os.path.normpath(os.path.join(base, name))
+        if _plain_file(path):
+            return path
+    return None
+
+
+def _closure(sources: Iterable[str],
+             forced: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """(included .c files, headers) that sources include, transitively."""
+    queue = list(sources)
+    seen = set(queue)
+    included: list[str] = []
+    headers = [path for path in forced if _plain_file(path)]
+    queue += headers
+    seen.update(headers)
+    dirs: tuple[str, ...] = ()
+    for path in list(queue):
+        dirs += _include_dirs(os.path.dirname(path))
+    dirs = tuple(dict.fromkeys(dirs))
+    while queue:
+        path = queue.pop()
+        for name in _included_names(path):
+            found = _resolve(name, os.path.dirname(path), dirs)
+            if found is None or found in seen:
+                continue
+            seen.add(found)
+            queue.append(found)
+            (included if found.endswith('.c') else headers).append(found)
+    return included, headers
+
+
+# --- Drivers ----------------------------------------------------------------
+
+def _upwards(folder: str) -> Iterator[str]:
+    """`folder` and those above it whose Kbuild may name its files."""
+    here = folder
+    for _ in range(_LEVELS_UP):
+        yield here
+        if here in ('', '.') or os.path.basename(here) == '..':
+            above = os.path.normpath(os.path.join(here, '..'))
+        else:
+            above = os.path.dirname(here) or '.'
+        if (above == here or os.path.exists(os.path.join(here, 'MAINTAINERS'))
+                or os.path.exists(os.path.join(here, '.git'))):
+            return
+        here = above
+
+
+def _driver(name: str, sources: Iterable[str],
+            forced: Iterable[str] = ()) -> Driver:
+    own = list(dict.fromkeys(sources))
+    included, headers = _closure(own, forced)
+    return Driver(name, tuple(sorted({*own, *included})),
+                  tuple(sorted(headers)))
+
+
+def _forced(sources: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for folder in dict.fromkeys(os.path.dirname(path) for path in sources):
+        for above in _upwards(folder):
+            kbuild = _parse(above)
+            if kbuild is not None:
+                found += kbuild.forced
+                break
+    return found
+
+
+def _sources_in(folder: str) -> list[str]:
+    try:
+        names = sorted(os.listdir(folder or '.'))
+    except OSError:
+        return []
+    paths = (os.path.normpath(os.path.join(folder, name))
+             for name in names if name.endswith('.c'))
+    return [path for path in paths if _plain_file(path)]
+
+
+@functools.lru_cache(maxsize=8192)
+def _modules_of(folder: str) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """source -> (name, sources) for what the Kbuild of `folder` builds.
+
+    Modules that share a source are one: a change made for one of them is
+    made in the other.
+    """
+    kbuild = _parse(folder)
+    merged: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for name, sources in (kbuild.modules if kbuild else {}).items():
+        together = dict.fromkeys(sources)
+        for source in sources:
+            if source in merged:
+                name = merged[source][0]
+                together.update(dict.fromkeys(merged[source][1]))
+        for source in together:
+            merged[source] = name, tuple(together)
+    return merged
+
+
+def _find(source: str) -> tuple[str, tuple[str, ...]]:
+    """(name, sources) of the driver that a .c file belongs to."""
+    folder = os.path.dirname(source)
+    known = False
+    for above in _upwards(folder):
+        module = _modules_of(above).get(source)
+        if module is not None:
+            return module
+        known = known or _parse(above) is not None
+    name = os.path.splitext(os.path.basename(source))[0]
+    includer = _includer(source)
+    if includer is not None:
+        return _find(includer)
+    if not known:
+        # No Kbuild anywhere: what lies in one folder is built together.
+        beside = _sources_in(folder)
+        if source in beside:
+            base = os.path.basename(os.path.abspath(folder or '.'))
+            return (base if len(beside) > 1 else name), tuple(beside)
+    return name, (source,)
+
+
+def _includer(source: str) -> str | None:
+    """A .c file beside `source` (or above) that #includes it, or None."""
+    folder = os.path.dirname(source)
+    base = os.path.basename(source)
+    above = os.path.normpath(os.path.join(folder, '..'))
+    for place in (folder, above):
+        for path in _sources_in(place):
+            if path == source:
+                continue
+            for name in _included_names(path):
+                if os.path.basename(name) == base and _resolve(
+                        name, os.path.dirname(path), ()) == source:
+                    return path
+    return None
+
+
+def driver_of(file: str) -> Driver:
+    """The driver that a source file belongs to.
+
+    For a header: the driver of the first source beside it that includes it,
+    else a driver of that header alone.
+    """
+    path = os.path.normpath(file)
+    if not path.endswith('.c'):
+        for source in _sources_in(os.path.dirname(path)):
+            driver = driver_of(source)
+            if path in driver.headers:
+                return driver
+        return Driver(os.path.splitext(os.path.basename(path))[0], (), (path,))
+    name, sources = _find(path)
+    return _driver(name, sources, _forced(sources))
+
+
+def drivers(paths: Iterable[str]) -> list[Driver]:
+    """All drivers that have a file at or below one of `paths`.
+
+    A driver comes whole, also where only one of its files was named.  A
+    header that no source of its folder includes is a driver without sources
+    when it was named itself, and left alone when a folder was given.
+    """
+    found: dict[tuple[str, ...], Driver] = {}
+    done: set[str] = set()
+
+    def add(driver: Driver) -> None:
+        found.setdefault(driver.files, driver)
+        done.update(driver.sources)
+
+    for path in paths:
+        path = os.path.normpath(path)
+        if not os.path.isdir(path):
+            if path not in done:
+                add(driver_of(path))
+            continue
+        for folder, subfolders, _ in os.walk(path):
+            subfolders[:] = sorted(name for name in subfolders
+                                   if not name.startswith('.'))
+            for source in _sources_in(os.path.normpath(folder)):
+                if source not in done:
+                    add(driver_of(source))
+    # A .c file that is both a driver of its own and #included by another.
+    parts = {source for driver in found.values() for source in driver.sources
+             if len(driver.sources) > 1}
+    return [driver for driver in found.values()
+            if not (len(driver.sources) == 1 and driver.sources[0] in parts)]
+
+
+# --- Who else uses a header -------------------------------------------------
+
+def _place_of(header: str) -> str:
+    """Where `header` is, in the tree that a scratch copy was made of."""
+    here = os.getcwd()
+    tree = os.environ.get(TREE_VARIABLE) or here
+    if os.path.isabs(header) and _inside(header, here):
+        header = os.path.relpath(header, here)
+    return os.path.normpath(os.path.join(tree, header))
+
+
+def _neighbours(folder: str) -> list[str]:
+    """Files beside `folder`'s, in its subfolders and in sibling folders."""
+    above = os.path.normpath(os.path.join(folder, '..'))
+    folders = [folder]
+    for base in (folder, above):
+        try:
+            with os.scandir(base or '.') as entries:
+                folders += sorted(os.path.normpath(os.path.join(base, e.name))
+                                  for e in entries
+                                  if e.is_dir(follow_symlinks=False)
+                                  and not e.name.startswith('.'))
+        except OSError:
+            continue
+    files: list[str] = []
+    for place in dict.fromkeys(folders):
+        try:
+            names = sorted(os.listdir(place or '.'))
+        except OSError:
+            continue
+        files += (os.path.normpath(os.path.join(place, name)) for name in names
+                  if name.endswith(('.c', '.h')))
+    return files
+
+
+@functools.lru_cache(maxsize=256)
+def _users(header: str) -> tuple[str, ...]:
+    """All .c files near `header` that include it, also through a header."""
+    files = _neighbours(os.path.dirname(header))
+    users: list[str] = []
+    wanted = [header]
+    seen = {header}
+    while wanted:
+        target = wanted.pop()
+        base = os.path.basename(target)
+        for path in files:
+            if path in seen:
+                continue
+            folder = os.path.dirname(path)
+            for name in _included_names(path):
+                if os.path.basename(name) == base and _resolve(
+                        name, folder, _include_dirs(folder)) == target:
+                    seen.add(path)
+                    if path.endswith('.c'):
+                        users.append(path)
+                    else:
+                        wanted.append(path)
+                    break
+    return tuple(sorted(users))
+
+
+def other_users(header: str, driver: Driver) -> list[str]:
+    """The .c files near `header` that include it but are not of `driver`.
+
+    Looked for beside the header, in subfolders and in sibling folders.  In a
+    scratch copy of the front door the tree that it was copied from is asked;
+    the paths are then those of that tree.
+    """
+    own = {_place_of(path) for path in driver.sources}
+    users = [path for path in _users(_place_of(header)) if path not in own]
+    if os.path.isabs(header) or os.environ.get(TREE_VARIABLE):
+        return users
+    return [os.path.relpath(path) for path in users]
