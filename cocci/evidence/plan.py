@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From sites that SmPL saw to units that are converted whole or not at all.
+
+A rule's SmPL first shows every site (`sees`).  At the first question after
+that the rule's decision is taken once for the driver; a unit with a site that
+SmPL did not show, or that stands in a file out of reach, is refused.  Then
+SmPL asks site by site whether it may rewrite (`converts`) and with what
+(`value`).
+"""
+from __future__ import annotations
+
+import functools
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from . import cparse as c
+from . import kbuild, report
+from .driver import Driver
+
+Key = tuple[str, int, int]      # real path, line, column as spatch counts
+
+
+@dataclass
+class Edit:
+    """One place that changes: its kind names the SmPL branch that does it."""
+
+    kind: str
+    path: str
+    token: c.Token              # the token that carries the position
+    function: str
+    message: str
+    values: dict[str, str] = field(default_factory=dict)
+    severity: str = 'warning'
+
+
+@dataclass
+class Addition:
+    """A change that is found by names rather than by a position.
+
+    key is what SmPL asks with, for example ('field', 'struct foo', 'ring').
+    """
+
+    key: tuple[str, ...]
+    path: str
+    values: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Note:
+    """Something said of a place: a refusal, or a finding without a fix."""
+
+    kind: str                   # refusal or finding
+    path: str
+    token: c.Token
+    function: str
+    message: str
+    severity: str = 'warning'
+    evidence: list[report.Step] = field(default_factory=list)
+
+
+@dataclass
+class Unit:
+    """What is converted as a whole: a buffer, a mapping, an allocation.
+
+    anchor is the edit or note that stands for the unit when it must be
+    refused after all; sites are all places of the unit.
+    """
+
+    edits: list[Edit] = field(default_factory=list)
+    additions: list[Addition] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    evidence: list[report.Step] = field(default_factory=list)
+
+    @property
+    def refused(self) -> bool:
+        return any(n.kind == 'refusal' for n in self.notes)
+
+    def refuse(self, path: str, token: c.Token, function: str, message: str,
+               evidence: list[report.Step] | None = None) -> None:
+        """Leave the unit as it is, for a reason that stands at one place."""
+        self.notes.append(Note('refusal', path, token, function, message,
+                               evidence=evidence or []))
+
+
+Decide = Callable[[Driver, frozenset[str]], list[Unit]]
+
+
+class _Group:
+    """The state for one group of files that spatch works on together."""
+
+    def __init__(self, files: list[str]):
+        self.shown = {os.path.realpath(f): f for f in files}
+        self.seen: set[tuple[str, Key]] = set()
+        self.edits: dict[Key, Edit] | None = None
+        self.additions: dict[tuple[str, ...], dict[str, str]] = {}
+        self.units: list[Unit] = []
+        self.driver: Driver | None = None
+
+
+class Rule:
+    """What a .cocci file talks to."""
+
+    def __init__(self, name: str, decide: Decide, files: Callable[[], list[str]],
+                 confidence: str = 'High'):
+        self.name, self.decide, self.confidence = name, decide, confidence
+        self._files = files
+        self._group: _Group | None = None
+        self._of: tuple[str, ...] = ()
+        self._options: set[str] = set()
+
+    # -- what SmPL says
+
+    def option(self, name: str) -> None:
+        """A further virtual rule was given on the command line (-D name)."""
+        self._options.add(name)
+
+    def sees(self, kind: str, p: Any) -> bool:
+        """SmPL matched a site; always True."""
+        self._current().seen.add((kind, _key(p)))
+        return True
+
+    # -- what SmPL asks
+
+    def converts(self, kind: str, p: Any) -> bool:
+        edit = self._settled().edits.get(_key(p))
+        return edit is not None and edit.kind == kind
+
+    def value(self, p: Any, name: str) -> str:
+        """One piece of the new code at a position; '0' when it has none.
+
+        SmPL needs every metavariable bound, whichever branch will use it.
+        """
+        edit = self._settled().edits.get(_key(p))
+        return edit.values.get(name, '0') if edit else '0'
+
+    def adds(self, *key: str) -> bool:
+        return key in self._settled().additions
+
+    def addition(self, name: str, *key: str) -> str:
+        return self._settled().additions[key][name]
+
+    # -- what is said at the end
+
+    def report(self, mode: str) -> None:
+        """Say everything about this group; mode as in `report.emit`."""
+        group = self._settled()
+        events = []
+        for unit in group.units:
+            for note in unit.notes:
+                events.append(self._event(group, note.kind, note, unit,
+                                          note.severity, note.evidence))
+            if not unit.refused:
+                for edit in unit.edits:
+                    if edit.message:
+                        events.append(self._event(group, 'fix', edit, unit,
+                                                  edit.severity))
+        if not os.environ.get('COCCI_DMA_DRIVER'):
+            # one file at a time: what stands elsewhere is said there
+            events = [e for e in events
+                      if os.path.realpath(e.path) in group.shown]
+        events.sort(key=lambda e: (e.path, e.line, e.column))
+        done = set()
+        for event in events:
+            mark = (event.path, event.line, event.column, event.message)
+            if mark not in done:
+                done.add(mark)
+                report.emit(event, mode)
+
+    def _event(self, group: _Group, kind: str, at: Edit | Note, unit: Unit,
+               severity: str = 'warning',
+               evidence: list[report.Step] | None = None) -> report.Event:
+        path = group.shown.get(os.path.realpath(at.path), at.path)
+        return report.Event(self.name, kind, path, at.token.line,
+                            at.token.column + 1, at.function, at.message,
+                            severity, self.confidence,
+                            (evidence or []) + unit.evidence)
+
+    # -- one decision a group
+
+    def _current(self) -> _Group:
+        files = tuple(self._files())
+        if self._group is None or files != self._of:
+            self._of = files
+            self._group = _Group(list(files))
+        return self._group
+
+    def _settled(self) -> _Group:
+        group = self._current()
+        if group.edits is None:
+            group.edits = {}
+            group.driver = _driver(tuple(
+                _driver_files(list(group.shown.values()))))
+            group.units = self.decide(group.driver, frozenset(self._options))
+            for unit in group.units:
+                self._settle(group, unit)
+        return group
+
+    def _settle(self, group: _Group, unit: Unit) -> None:
+        """Refuse a unit that SmPL cannot rewrite whole; else open its edits."""
+        if unit.refused or not unit.edits:
+            return
+        here = [e for e in unit.edits if os.path.realpath(e.path) in group.shown]
+        away = next((e for e in unit.edits + unit.additions
+                     if os.path.realpath(e.path) not in group.shown), None)
+        if away:
+            where = away.path if isinstance(away, Addition) \
+                else '%s:%d' % (away.path, away.token.line)
+            for edit in here or unit.edits[:1]:
+                unit.refuse(edit.path, edit.token, edit.function,
+                            'also needs a change at %s, out of reach when files '
+                            'are looked at one at a time: run cocci-dma convert '
+                            'on the driver' % where)
+            return
+        for edit in unit.edits:
+            key = (os.path.realpath(edit.path), edit.token.line,
+                   edit.token.column)
+            if (edit.kind, key) not in group.seen:
+                unit.refuse(edit.path, edit.token, edit.function,
+                            'spatch does not match this place (function %s was '
+                            'not parsed, or the code comes from a macro)'
+                            % edit.function)
+                return
+            taken = group.edits.get(key)
+            if taken and (taken.kind, taken.values) != (edit.kind, edit.values):
+                unit.refuse(edit.path, edit.token, edit.function,
+                            'two conversions want to change this place')
+                return
+        for edit in unit.edits:
+            group.edits[os.path.realpath(edit.path), edit.token.line,
+                        edit.token.column] = edit
+        for addition in unit.additions:
+            group.additions[addition.key] = addition.values
+
+
+def _key(p: Any) -> Key:
+    """spatch's position list (or one of it) as a key."""
+    at = p[0] if isinstance(p, (list, tuple)) else p
+    return os.path.realpath(at.file), int(at.line), int(at.column)
+
+
+@functools.lru_cache(maxsize=2)
+def _driver(files: tuple[str, ...]) -> Driver:
+    """One file at a time, coccicheck comes back to the same driver."""
+    return Driver(list(files))
+
+
+def _driver_files(given: list[str]) -> list[str]:
+    """All files of the driver: as the front door lists them, else as Kbuild."""
+    listed = os.environ.get('COCCI_DMA_DRIVER')
+    if listed:
+        with open(listed, encoding='utf-8') as handle:
+            return json.load(handle)
+    out: list[str] = []
+    for path in given:
+        driver = kbuild.driver_of(path)
+        out += [str(p) for p in (*driver.sources, *driver.headers)]
+    return list(dict.fromkeys(given + out)) if not out else list(
+        dict.fromkeys(out))
