@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The front door for people; `make` alone says what there is.
+
+PYTHON ?= /usr/bin/python3
+export PYTHONDONTWRITEBYTECODE := 1
+
+# What to look at, as for the kernel's own coccicheck
+MODE ?= report
+M ?= $(if $(KDIR),,driver-sample)
+V ?= 0
+
+# Debian packages: to run the rules; to convert drivers and test what came out
+RUN_PACKAGES := coccinelle libpython3-dev python3 python3-click \
+	python3-filelock python3-rich diffutils
+TEST_PACKAGES := python3-pytest python3-pytest-xdist bc bison flex gcc \
+	libc6-dev libelf-dev linux-source-6.12 make patch perl xz-utils
+
+flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
+	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
+
+.PHONY: help deps run-deps coccicheck convert lint test install uninstall \
+	need-m need-kdir
+
+help:
+	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
+	@echo 'make convert      rewrite the driver M=, in place'
+	@echo 'make lint         like coccicheck, but fail on findings'
+	@echo 'make test         run the tests'
+	@echo 'make install      put the rules into the kernel tree KDIR='
+	@echo 'make uninstall    and remove them from there'
+	@echo 'make deps         install the Debian packages that all this needs;'
+	@echo '                  the targets do so for what they need themselves'
+	@echo
+	@echo 'M=PATH      driver: a folder or a file, here or in KDIR'
+	@echo 'MODE=       report (default), patch, context, org; coccicheck only'
+	@echo 'COCCI=RULE  only this rule (its name or its .cocci file)'
+	@echo 'KDIR=DIR    kernel tree;  J=N  so many at once;  V=1  show commands'
+
+deps: packages = $(RUN_PACKAGES) $(TEST_PACKAGES)
+run-deps: packages = $(RUN_PACKAGES)
+
+# dpkg-query also knows packages that were removed: hence the look at the
+# status.  Quick, so that other targets can depend on it.
+deps run-deps:
+	@command -v dpkg-query >/dev/null || case ' $(MAKECMDGOALS) ' in \
+		*deps' '*) echo 'this is no Debian: install what is called' \
+			'there $(packages)' >&2; exit 2;; \
+		*) exit 0;; \
+	esac; \
+	missing=$$(dpkg-query -W -f '$${db:Status-Status} $${Package}\n' \
+		$(packages) 2>/dev/null | \
+		awk '$$1 == "installed" { have[$$2] = 1 } END { \
+			n = split("$(packages)", all, " "); \
+			for (i = 1; i <= n; i++) \
+				if (!(all[i] in have)) print all[i] }'); \
+	[ -n "$$missing" ] || exit 0; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo 'installing' $$missing >&2; \
+	[ -n "$$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || \
+		$$sudo apt-get update -qq || exit 2; \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends $$missing >/dev/null || { \
+		echo 'apt-get failed: run apt-get update and try again' >&2; \
+		exit 2; }
+
+need-m:
+	@[ -n '$(M)' ] || { echo 'KDIR is set, M is not: name the driver, for' \
+		'example M=drivers/net/ethernet/natsemi' >&2; exit 2; }
+
+need-kdir:
+	@[ -n '$(KDIR)' ] || { echo 'KDIR is not set: name the kernel tree,' \
+		'KDIR=/usr/src/linux' >&2; exit 2; }
+
+coccicheck: need-m run-deps
+	@$(PYTHON) cocci-dma coccicheck --mode '$(MODE)' $(flags) -- '$(M)'
+
+convert: need-m run-deps
+	@$(PYTHON) cocci-dma convert --in-place $(flags) -- '$(M)'
+
+lint: need-m run-deps
+	@$(PYTHON) cocci-dma check $(flags) -- '$(M)'
+
+test: deps
+	@$(PYTHON) -m pytest -q -n auto -p no:cacheprovider tests
+
+install uninstall: need-kdir
+	@$(PYTHON) -m cocci_dma.install $@ '$(KDIR)'

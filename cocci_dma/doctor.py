@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Is everything installed that is needed, and if not, which package has it?"""
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import Iterator
+
+from . import Trouble, spatch
+
+#: Python module -> Debian package.  Without these nothing runs.
+MODULES = {
+    'click': 'python3-click',
+    'filelock': 'python3-filelock',
+    'rich': 'python3-rich',
+}
+
+#: The same for what only `make test` needs.
+TEST_MODULES = {
+    'pytest': 'python3-pytest',
+    'xdist': 'python3-pytest-xdist',
+}
+
+#: Program -> Debian package: to show diffs.
+PROGRAMS = {'diff': 'diffutils'}
+
+#: To apply diffs, and to build what was converted.
+TEST_PROGRAMS = {
+    'patch': 'patch',
+    'perl': 'perl',
+    'make': 'make',
+    'gcc': 'gcc',
+    'flex': 'flex',
+    'bison': 'bison',
+    'bc': 'bc',
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that is needed; detail says what it is, or how to get it.
+
+    Without an optional one only the tests cannot run.
+    """
+
+    name: str
+    good: bool
+    detail: str
+    optional: bool = False
+
+
+def examine() -> Iterator[Item]:
+    """Look at everything, the most important first."""
+    try:
+        version, python = spatch.probe()
+        yield Item('spatch', True, '%s, with Python %s' % (version, python))
+    except Trouble as trouble:
+        yield Item('spatch', False, str(trouble))
+    yield Item('Python', sys.version_info >= (3, 11),
+               '%s (%d.%d; 3.11 or newer is needed)'
+               % (sys.executable, *sys.version_info[:2]))
+    for modules, optional in ((MODULES, False), (TEST_MODULES, True)):
+        for module, package in modules.items():
+            good = importlib.util.find_spec(module) is not None
+            yield Item('module ' + module, good,
+                       'found' if good else _install(package), optional)
+    for programs, optional in ((PROGRAMS, False), (TEST_PROGRAMS, True)):
+        for program, package in programs.items():
+            path = shutil.which(program)
+            yield Item(program, path is not None, path or _install(package),
+                       optional)
+
+
+def _install(package: str) -> str:
+    return 'apt-get install ' + package
