@@ -1,0 +1,622 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Do two error branches do the same?  Compared by effect, not by text.
+
+A branch is run symbolically through the control flow graph of its function,
+across gotos and labels, until the function is left (or the branch hands over
+to code that is no error handling: continue, break, falling through).  Each
+path ends in an Outcome: what was called, what was assigned, how it was left.
+Two branches are alike when their sets of outcomes are.
+
+Left out of account: messages, statistics, the order of calls, the device in a
+dma_unmap_*() call, the variant of the function that frees an skb, the errno
+within _SAME_ERRNO, and a test for NULL around a release.
+"""
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Iterator
+
+from evidence import cparse as c
+from evidence.driver import strip, text
+from evidence.flow import Graph, Step
+
+NEGATIVE = 'negative errno'
+ZERO = '0'
+_SAME_ERRNO = frozenset('ENOMEM EIO EFAULT EINVAL'.split())
+_ZEROS = frozenset('0 NULL false FALSE NETDEV_TX_OK BLK_STS_OK IRQ_NONE'.split())
+_ONES = frozenset('1 true TRUE'.split())
+_MAX_PATHS = 400
+
+_PRINTS = re.compile(
+    r'^(?:dev|net|netdev|netif|netif_msg|pr|drm|wiphy|ibdev|sdev|scmd|shost|'
+    r'ata|v4l2|mlx\w*|ath\w*|wil|mt76|hw|en|efx|ntb|trace)_\w*'
+    r'(?:err|error|warn|warning|info|dbg|debug|notice|crit|vdbg|alert|once)$|'
+    r'printk|^trace_|ratelimit|^WARN|^DBG|^DEBUG|_DBG$|_dbg$|_dprintk$|^dprintk|'
+    r'^netif_msg_|^dump_|_msg$')
+_STATISTICS = re.compile(
+    r'stat|counter|drop|err|fail|miss|lost|busy', re.I)
+_COUNTING = re.compile(r'^(?:u64_stats_|this_cpu_|atomic(?:64|_long)?_(?:inc|add)$|'
+                       r'DEV_STATS_|dev_core_stats_|\w*_stats?(?:_\w*)?$|'
+                       r'(?:\w+_)?(?:STATS?|CTR)(?:_\w*)?$)')
+_PURE = re.compile(
+    r'^(?:ERR_PTR|PTR_ERR|IS_ERR(?:_OR_NULL)?|ERR_CAST|dma_mapping_error|'
+    r'(?:un)?likely|min|max|min_t|max_t|ARRAY_SIZE|container_of|netdev_priv|'
+    r'(?:cpu_to_|__cpu_to_)?[bl]e(?:16|32|64)(?:_to_cpu)?|cpu_to_\w+|'
+    r'\w+_get_drvdata|\w*_priv|to_\w+|skb_headlen|skb_frag_\w+|skb_shinfo|'
+    r'dma_unmap_(?:addr|len)|DIV_ROUND_UP|ALIGN|upper_32_bits|lower_32_bits|'
+    r'READ_ONCE|test_bit|BIT|sizeof)$')
+_SKB_FREE = re.compile(r'^(?:dev_)?(?:kfree|consume)_skb(?:_any|_irq)?(?:_reason)?$|'
+                       r'^napi_consume_skb$|^kfree_skb_reason$|^sk_skb_reason_drop$')
+RELEASE = re.compile(
+    r'free|unmap|put|release|unlock|destroy|kill|disable|unregister|del|remove|'
+    r'clean|uninit|tear|unwind|undo|stop|complete|return|recycle|unprepare|fini|'
+    r'exit|abort|done|drop|consume|restore|flush|cancel|close|detach', re.I)
+_ERRNO = re.compile(r'^E[A-Z0-9]+$')
+_ADDR_MACRO = re.compile(r'\bdma_unmap_(?:addr|len)\(&?([^(),]+), (\w+)\)')
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one path did: calls (with counts), assignments, and its end."""
+
+    calls: tuple[str, ...]
+    marks: frozenset[str]
+    end: str
+
+    def __str__(self) -> str:
+        done = list(self.calls) + sorted(self.marks) + [self.end]
+        return '; '.join(done)
+
+
+@dataclass
+class _Path:
+    """A path under way.
+
+    values: what is known of local variables; aliases: what they stand for.
+    local_marks: assignments to locals in the branch; they count if the code
+    that a label leads to reads the variable (used).
+    """
+
+    values: dict[str, str]
+    aliases: dict[str, str]
+    calls: list[str] = field(default_factory=list)
+    marks: dict[str, str] = field(default_factory=dict)
+    local_marks: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    visits: Counter[int] = field(default_factory=Counter)
+    inside: bool = True        # in the branch itself, not at a label
+
+    def copy(self) -> '_Path':
+        return _Path(dict(self.values), dict(self.aliases), list(self.calls),
+                     dict(self.marks), dict(self.local_marks), set(self.used),
+                     Counter(self.visits),
+                     self.inside)
+
+
+# ------------------------------------------------------------ classes of values
+
+def value_class(expr: c.Expr | None, values: dict[str, str],
+                local: set[str]) -> str:
+    """What sort of value an expression has, as far as callers tell apart."""
+    expr = strip(expr)
+    if expr is None:
+        return 'nothing'
+    if isinstance(expr, c.Unary) and expr.op == '-':
+        arg = strip(expr.arg)
+        if isinstance(arg, c.Id) and _ERRNO.match(arg.name):
+            return NEGATIVE if arg.name in _SAME_ERRNO else '-' + arg.name
+        return text(expr)
+    if isinstance(expr, (c.Literal, c.Id)):
+        word = text(expr)
+        if word in _ZEROS:
+            return ZERO
+        if word in _ONES:
+            return '1'
+        if isinstance(expr, c.Id) and word in local:
+            return values.get(word, 'value of %s' % word)
+        return word
+    if isinstance(expr, c.Call):
+        return _call_class(expr, values, local)
+    if isinstance(expr, c.Assign) and expr.op == '=':
+        return value_class(expr.right, values, local)
+    return text(expr)
+
+
+def _call_class(call: c.Call, values: dict[str, str], local: set[str]) -> str:
+    if call.name in ('dma_mapping_error', 'PTR_ERR'):
+        return NEGATIVE
+    if call.name == 'dev_err_probe' and len(call.args) > 1:
+        return value_class(call.args[1], values, local)
+    if call.name in ('ERR_PTR', 'ERR_CAST') and call.args:
+        inner = value_class(call.args[0], values, local)
+        return 'ERR_PTR(%s)' % inner
+    if call.name in ('likely', 'unlikely') and call.args:
+        return value_class(call.args[0], values, local)
+    return text(call)
+
+
+def _truth(expr: c.Expr, values: dict[str, str], local: set[str]) -> bool | None:
+    """Is a condition known to hold, or not to?"""
+    expr = strip(expr)
+    if isinstance(expr, c.Call) and expr.name in ('likely', 'unlikely'):
+        return _truth(expr.args[0], values, local)
+    if isinstance(expr, c.Call) and expr.name in ('IS_ERR', 'IS_ERR_OR_NULL') \
+            and expr.args:
+        known = value_class(expr.args[0], values, local)
+        if known.startswith('ERR_PTR'):
+            return True
+        return False if known == ZERO and expr.name == 'IS_ERR' else None
+    if isinstance(expr, c.Unary) and expr.op == '!':
+        inner = _truth(expr.arg, values, local)
+        return None if inner is None else not inner
+    if isinstance(expr, c.Binary) and expr.op in ('&&', '||'):
+        left = _truth(expr.left, values, local)
+        right = _truth(expr.right, values, local)
+        decisive = expr.op == '||'
+        if decisive in (left, right):
+            return decisive
+        return (not decisive) if None not in (left, right) else None
+    if isinstance(expr, c.Binary) and expr.op in ('==', '!=', '<', '>=', '>'):
+        return _compared(expr, values, local)
+    return _nonzero(value_class(expr, values, local))
+
+
+def _nonzero(known: str) -> bool | None:
+    if known == ZERO:
+        return False
+    if known in ('1', NEGATIVE, 'nonzero') or re.match(r'-[E\d]|ERR_PTR', known):
+        return True
+    return None
+
+
+def _compared(expr: c.Binary, values: dict[str, str],
+              local: set[str]) -> bool | None:
+    if value_class(expr.right, values, local) != ZERO:
+        return None
+    known = value_class(expr.left, values, local)
+    negative = known == NEGATIVE or bool(re.match(r'-[E\d]', known))
+    if expr.op in ('==', '!='):
+        nonzero = _nonzero(known)
+        return None if nonzero is None else nonzero == (expr.op == '!=')
+    if negative:
+        return expr.op == '<'
+    if known in (ZERO, '1'):
+        return expr.op == '>=' or expr.op == '>' and known == '1'
+    return None
+
+
+# ------------------------------------------------- what holds before the branch
+
+class _Before:
+    """Forward data flow: classes of the local variables at a step."""
+
+    def __init__(self, func: c.Function, graph: Graph):
+        self.local = set(func.locals)
+        states = graph.solve({}, self._after, self._join, self._edge)
+        self._states = states
+
+    def at(self, step: Step) -> dict[str, str]:
+        state = self._states.get(id(step), {})
+        return {k: v for k, v in state.items() if v != '?'}
+
+    def _after(self, step: Step, state: dict[str, str]) -> dict[str, str]:
+        new = dict(state)
+        for node in (step.tree.walk() if step.tree else ()):
+            name, right = _assigned(node)
+            if name in self.local:
+                new[name] = '?' if right is None else _settled(
+                    value_class(right, new, self.local))
+        return new
+
+    @staticmethod
+    def _join(one: dict[str, str], two: dict[str, str]) -> dict[str, str]:
+        return {k: one[k] if one[k] == two[k] else '?'
+                for k in one.keys() & two.keys()}
+
+    def _edge(self, step: Step, label: Any,
+              state: dict[str, str]) -> dict[str, str] | None:
+        if step.kind != 'cond' or label not in (True, False):
+            return state
+        cond = strip(step.tree)
+        wanted = label
+        while isinstance(cond, c.Unary) and cond.op == '!':
+            cond, wanted = strip(cond.arg), not wanted
+        if isinstance(cond, c.Assign):
+            cond = strip(cond.left)
+        if isinstance(cond, c.Id) and cond.name in self.local and not wanted:
+            return state | {cond.name: ZERO}
+        return state
+
+
+def _settled(known: str) -> str:
+    """A class worth keeping across joins; anything else is unknown."""
+    if known in (ZERO, '1', NEGATIVE) or re.match(r'-[E\d]|ERR_PTR', known):
+        return known
+    return '?'
+
+
+def _assigned(node: c.Node) -> tuple[str, c.Expr | None]:
+    """(local variable, its new value or None when not known)."""
+    if isinstance(node, c.Assign) and isinstance(strip(node.left), c.Id):
+        return strip(node.left).name, node.right if node.op == '=' else None
+    if isinstance(node, c.Variable) and node.init:
+        return node.name, node.init
+    if isinstance(node, c.Unary) and ('++' in node.op or '--' in node.op
+                                      or node.op == '&'):
+        arg = strip(node.arg)
+        if isinstance(arg, c.Id):
+            return arg.name, None
+    return '', None
+
+
+def _constant_aliases(func: c.Function) -> dict[str, str]:
+    """Locals that only ever name something else (`dev = &pdev->dev`)."""
+    found: dict[str, str] = {}
+    writes: Counter[str] = Counter()
+    for node in func.body.walk():
+        name, right = _assigned(node)
+        if name:
+            writes[name] += 1
+            right = strip(right)
+            if isinstance(right, c.Unary) and right.op == '&' \
+                    or isinstance(right, c.Member):
+                found[name] = text(right)
+    params = {p.name for p in func.params}
+    return {name: source for name, source in found.items()
+            if writes[name] == 1 and name not in params}
+
+
+# ---------------------------------------------------------- running the branch
+
+class Branch:
+    """The branch of an `if` that is taken when a mapping failed."""
+
+    def __init__(self, func: c.Function, stmt: c.If):
+        self.func, self.stmt = func, stmt
+        self.graph = Graph(func)
+        self.local = set(func.locals)
+        self._aliases = _constant_aliases(func)
+        self._first = stmt.then.first.start
+        self._last = stmt.then.last.end
+        self.cond = self.graph.step_of(stmt.cond)
+
+    def outcomes(self, until: str) -> set[Outcome] | None:
+        """The outcomes of all paths; None when there are too many.
+
+        until: `label` (a goto is an end), `hand over` (so are break and
+        falling through), or `return` (only continue and going back are).
+        """
+        before = _Before(self.func, self.graph)
+        state = before.at(self.cond)
+        for node in self.stmt.cond.walk():
+            name, right = _assigned(node)
+            if name in self.local and right is not None:
+                state[name] = value_class(right, state, self.local)
+        path = _Path(state, dict(self._aliases))
+        todo = [(self.cond, succ, path.copy()) for succ, label in self.cond.next
+                if label is True]
+        ends: set[Outcome] = set()
+        steps = 0
+        while todo:
+            steps += 1
+            if len(ends) > _MAX_PATHS or steps > 60 * _MAX_PATHS:
+                return None
+            came, step, path = todo.pop()
+            end = self._end(came, step, until)
+            if end is None:
+                end = self._visit(step, path)
+            if end is not None:
+                ends.add(self._outcome(path, end, until))
+                continue
+            for succ in self._onward(step, path):
+                todo.append((step, succ, path.copy()))
+        return ends
+
+    def _inside(self, step: Step) -> bool:
+        node = step.tree or step.stmt
+        return node is not None and self._first <= node.first.start < self._last
+
+    def _end(self, came: Step, step: Step, until: str) -> str | None:
+        """How the branch is left between two steps, if it is left there."""
+        if step is self.graph.exit:
+            return None if came.kind == 'return' else 'return'
+        node = came.tree
+        goto = isinstance(node, c.Goto)
+        target = step.tree or step.stmt
+        if goto and until == 'label':
+            return 'goto ' + node.name
+        if goto and target and target.first.start < self._first:
+            return 'goto %s (backwards)' % node.name
+        left = (came is self.cond or self._inside(came)) \
+            and not self._inside(step)
+        if goto or not left:
+            return None
+        kind = node.kind if isinstance(node, c.Jump) else 'falls through'
+        return None if until == 'return' and kind != 'continue' else kind
+
+    def _visit(self, step: Step, path: _Path) -> str | None:
+        """Do what a step does; the end of the path when it is a return."""
+        path.visits[id(step)] += 1
+        if path.visits[id(step)] > 3:
+            return 'loops'
+        if step is self.graph.exit:
+            return 'return'
+        path.inside = self._inside(step)
+        tree = step.tree
+        if not path.inside and tree and not _tells_only(tree):
+            path.used.update(n.name for n in tree.walk()
+                             if isinstance(n, c.Id))
+        if isinstance(tree, c.Return):
+            if tree.value is None:
+                return 'return'
+            end = 'return ' + value_class(tree.value, path.values, self.local)
+            self._effects(tree.value, path)
+            return end
+        if isinstance(tree, c.ExprStmt):
+            self._effects(tree.expr, path)
+        elif isinstance(tree, c.Decl):
+            for var in tree.variables:
+                if var.init:
+                    self._set(var.name, var.init, path)
+                    self._effects(var.init, path)
+        elif isinstance(tree, c.Expr):
+            self._condition(tree, path)
+        return None
+
+    def _condition(self, tree: c.Expr, path: _Path) -> None:
+        """A test asks; only what a call in it releases is an effect."""
+        if not any(isinstance(n, c.Call) for n in tree.walk()):
+            self._effects(tree, path)
+            return
+        for node in tree.walk():
+            if isinstance(node, c.Call) and RELEASE.search(node.name):
+                self._call(node, path)
+            elif isinstance(node, c.Assign):
+                self._effects(node, path)
+
+    def _onward(self, step: Step, path: _Path) -> Iterator[Step]:
+        """The steps that may follow, conditions decided where possible."""
+        if step.kind != 'cond':
+            yield from (succ for succ, _ in step.next)
+            return
+        stmt = step.stmt
+        if isinstance(stmt, c.Loop):
+            again = path.visits[id(step)] < 2
+            for succ, label in step.next:
+                if label is False or again:
+                    yield succ
+            if not again and all(label for _, label in step.next):
+                yield self.graph.exit
+            return
+        known = _truth(step.tree, path.values, self.local)
+        if known is None and _guards_release(stmt):
+            known = True
+        for succ, label in step.next:
+            if known is None or label is known:
+                yield succ
+
+    # -- effects of an expression
+
+    def _effects(self, expr: c.Expr, path: _Path) -> None:
+        expr = strip(expr)
+        if isinstance(expr, c.Call):
+            self._call(expr, path)
+        elif isinstance(expr, c.Assign):
+            self._effects(expr.right, path)
+            left = strip(expr.left)
+            if isinstance(left, c.Id) and left.name in self.local \
+                    and expr.op == '=':
+                self._set(left.name, expr.right, path)
+            else:
+                self._mark(left, '%s %s' % (expr.op, value_class(
+                    expr.right, path.values, self.local)), path)
+        elif isinstance(expr, c.Unary) and expr.op.lstrip('p') in ('++', '--'):
+            self._mark(strip(expr.arg), expr.op.lstrip('p'), path)
+        else:
+            for child in expr.children() if expr is not None else ():
+                if isinstance(child, c.Expr):
+                    self._effects(child, path)
+
+    def _set(self, name: str, value: c.Expr, path: _Path) -> None:
+        known = value_class(value, path.values, self.local)
+        path.values[name] = known
+        source = strip(value)
+        path.aliases.pop(name, None)
+        names_place = isinstance(source, (c.Member, c.Index)) \
+            or isinstance(source, c.Unary) and source.op == '&'
+        if names_place and name not in {n.name for n in source.walk()
+                                        if isinstance(n, c.Id)}:
+            path.aliases[name] = self._canonical(text(source), path)
+        elif path.inside:
+            path.local_marks[name] = '%s = %s' % (name, known)
+
+    def _mark(self, target: c.Expr, what: str, path: _Path) -> None:
+        name = self._canonical(text(target), path)
+        counting = what.startswith(('++', '+='))
+        if counting and _STATISTICS.search(name):
+            return
+        local = isinstance(target, c.Id) and target.name in self.local
+        if local:
+            path.values.pop(target.name, None)
+            path.aliases.pop(target.name, None)
+            if path.inside:
+                path.local_marks[target.name] = '%s %s' % (target.name, what)
+        else:
+            path.marks[name] = name + ' ' + what
+
+    def _call(self, call: c.Call, path: _Path) -> None:
+        name = call.name
+        if ignored(call):
+            return
+        if _PURE.match(name):
+            for arg in call.args:
+                self._effects(arg, path)
+        else:
+            # calls among the arguments are part of the text
+            path.calls.append(self._canonical(_normal_call(call), path))
+
+    @staticmethod
+    def _canonical(code: str, path: _Path) -> str:
+        """Text with aliases and unmap macros replaced by what they name."""
+        code = _ADDR_MACRO.sub(lambda m: '%s->%s' % (m.group(1), m.group(2)), code)
+        def named(found: re.Match[str]) -> str:
+            name, arrow = found.groups()
+            source = path.aliases.get(name)
+            if source is None or source == name:
+                return found.group()
+            if arrow and source.startswith('&'):
+                return source[1:] + '.'
+            return source + (arrow or '')
+
+        for _ in range(3):
+            new = re.sub(r'(?<![\w.>])([A-Za-z_]\w*)(?![\w(])(->)?', named, code)
+            if new == code:
+                break
+            code = new
+        return code
+
+    def _outcome(self, path: _Path, end: str, until: str) -> Outcome:
+        if until == 'label':
+            marks = {*path.marks.values(), *path.local_marks.values()}
+            return Outcome(tuple(sorted(path.calls)), frozenset(marks), end)
+        returned = {end[len('return value of '):]} \
+            if end.startswith('return value of ') else set()
+        marks = {mark for name, mark in path.local_marks.items()
+                 if name in path.used and not _error_value(mark)
+                 and name not in returned}
+        return Outcome(tuple(sorted(path.calls)),
+                       frozenset(marks | set(path.marks.values())), end)
+
+
+def _error_value(mark: str) -> bool:
+    """An assignment that the returned value tells of."""
+    return mark.endswith(('= ' + NEGATIVE, '= ' + ZERO, '= 1')) \
+        or re.search(r'= (?:-E|ERR_PTR)', mark) is not None
+
+
+def _guards_release(stmt: c.Stmt | None) -> bool:
+    """`if (p) release(p);`: releasing nothing is as good."""
+    if not isinstance(stmt, c.If) or stmt.other:
+        return False
+    cond = strip(stmt.cond)
+    if isinstance(cond, c.Unary) and cond.op == '!' \
+            and isinstance(strip(cond.arg), c.Call):
+        call = strip(cond.arg)
+        cond = strip(call.args[0]) if call.name.startswith('IS_ERR') \
+            and call.args else None
+    if not isinstance(cond, (c.Id, c.Member, c.Index)):
+        return False
+    body = stmt.then.body if isinstance(stmt.then, c.Block) else [stmt.then]
+    return bool(body) and all(
+        isinstance(s, c.ExprStmt) and isinstance(s.expr, c.Call)
+        and any(text(cond) == text(arg) for arg in s.expr.args) for s in body)
+
+
+def _tells_only(tree: c.Node) -> bool:
+    """A message, or `return ret` (the outcome's end has its value)."""
+    if isinstance(tree, c.Return):
+        value = strip(tree.value)
+        return isinstance(value, c.Id) or (
+            isinstance(value, c.Call) and value.name == 'dev_err_probe')
+    return isinstance(tree, c.ExprStmt) and isinstance(tree.expr, c.Call) \
+        and ignored(tree.expr)
+
+
+def ignored(call: c.Call) -> bool:
+    """A message or a statistics counter."""
+    name = call.name
+    if not name:
+        return False
+    if _PRINTS.search(name) or _COUNTING.match(name):
+        return True
+    says = any(isinstance(strip(a), c.Literal) and '"' in text(a)
+               for a in call.args)
+    return says and not RELEASE.search(name)
+
+
+def _normal_call(call: c.Call) -> str:
+    """One spelling for functions that do the same."""
+    name, args = call.name, [text(a) for a in call.args]
+    if _SKB_FREE.match(name) and args:
+        return 'free_skb(%s)' % (args[1] if name.startswith('sk_') and
+                                 len(args) > 1 else args[0])
+    found = re.match(r'dma_unmap_(single|page|sg|resource)(?:_attrs)?$', name)
+    if found and len(args) >= 4:
+        return 'dma_unmap_%s(%s)' % (found.group(1), ', '.join(args[1:3]))
+    return '%s(%s)' % (text(call.func), ', '.join(args))
+
+
+# ------------------------------------------------------------------ comparing
+
+def compare(human: Branch, ours: Branch) -> tuple[str, str]:
+    """('right' | 'wrong?' | 'wrong', why)."""
+    why = None
+    for until in ('label', 'hand over', 'return'):
+        theirs, mine = human.outcomes(until), ours.outcomes(until)
+        if theirs is None or mine is None:
+            continue
+        if theirs == mine:
+            return 'right', ''
+        if until == 'hand over':
+            why = _difference(theirs, mine)
+    return why or ('wrong?', 'too many paths to compare')
+
+
+def _difference(theirs: set[Outcome], mine: set[Outcome]) -> tuple[str, str]:
+    """Verdict and description for outcomes that are not the same."""
+    calls_theirs, calls_mine = _calls(theirs), _calls(mine)
+    lost = sorted((calls_theirs - calls_mine).elements())
+    extra = sorted((calls_mine - calls_theirs).elements())
+    ends_theirs, ends_mine = ({o.end for o in side} for side in (theirs, mine))
+    said = []
+    if lost:
+        said.append('does not do: ' + '; '.join(lost))
+    if extra:
+        said.append('does besides: ' + '; '.join(extra))
+    if ends_theirs != ends_mine:
+        said.append('ends with %s, not with %s' % (
+            ' or '.join(sorted(ends_mine)), ' or '.join(sorted(ends_theirs))))
+    if not said:
+        return 'wrong?', _marks(theirs, mine)
+    if ends_theirs == {'return NETDEV_TX_BUSY'} and ends_mine == {'return 0'}:
+        return 'wrong?', 'the human asks for a retry (NETDEV_TX_BUSY); ' \
+            + ', '.join(said)
+    sure = _sure(lost, extra) or (
+        ends_theirs.isdisjoint(ends_mine)
+        and _kinds(ends_theirs) != _kinds(ends_mine))
+    return ('wrong' if sure else 'wrong?'), ', '.join(said)
+
+
+def _calls(side: set[Outcome]) -> Counter[str]:
+    """Each call with the largest number of times that one path does it."""
+    out: Counter[str] = Counter()
+    for outcome in side:
+        out |= Counter(outcome.calls)
+    return out
+
+
+def _sure(lost: list[str], extra: list[str]) -> bool:
+    """A release is missing or added, and is not just written differently."""
+    def names(calls: list[str]) -> Counter[str]:
+        return Counter(call.split('(')[0] for call in calls
+                       if RELEASE.search(call.split('(')[0]))
+    return names(lost) != names(extra)
+
+
+def _kinds(ends: set[str]) -> set[str]:
+    """Ends by how much they differ for a caller: errors are of one kind."""
+    def kind(end: str) -> str:
+        return 'error' if re.match(r'return (?:negative errno|-[E\d])', end) else end
+    return {kind(end) for end in ends}
+
+
+def _marks(theirs: set[Outcome], mine: set[Outcome]) -> str:
+    marks_theirs = {m for o in theirs for m in o.marks}
+    marks_mine = {m for o in mine for m in o.marks}
+    lost, extra = marks_theirs - marks_mine, marks_mine - marks_theirs
+    if lost or extra:
+        return 'assignments: lacks {%s}, adds {%s}' % (
+            '; '.join(sorted(lost)), '; '.join(sorted(extra)))
+    return 'the same calls on different paths'

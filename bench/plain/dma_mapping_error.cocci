@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/// Sees the calls that the rule dma_mapping_error is about, and nothing else: what parsing costs.
+// Copyright: (C) 2026 cocci-dma developers
+// Options: --no-includes --include-headers
+virtual report
+
+@site@
+position p;
+@@
+ \(dma_map_single@p\|dma_map_page@p\|dma_map_resource@p\|dma_map_single_attrs@p\|dma_map_page_attrs@p\|skb_frag_dma_map@p\)(...)
+
+@script:python depends on report@
+p << site.p;
+@@
+print("%s:%s: site" % (p[0].file, p[0].line))
