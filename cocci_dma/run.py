@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tempfile
 from concurrent import futures
 from dataclasses import dataclass, field, replace
@@ -168,6 +169,20 @@ def check(paths: Iterable[str], rules: Sequence[Rule], options: Options,
 
 # --- Convert ----------------------------------------------------------------
 
+def _with_tabs(before: Contents, after: Contents) -> Contents:
+    """Indent new lines with tabs: spatch aligns with eight blanks at times."""
+    def one(path: str) -> bytes:
+        old = set(before.get(path, b'').splitlines())
+        return b''.join(
+            line if line.rstrip(b'\r\n') in old else
+            re.sub(rb'^\t+(?: {8})+', lambda lead: lead[0].replace(
+                b' ' * 8, b'\t'), line)
+            for line in after[path].splitlines(keepends=True))
+
+    return {path: content if content == before.get(path) else one(path)
+            for path, content in after.items()}
+
+
 def _line_map(before: bytes, after: bytes) -> Callable[[int], int]:
     """From line numbers of `after` to those of `before`."""
     if before == after:
@@ -248,14 +263,16 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
             if run is None or any(event.get('kind') == 'fix'
                                   for event in run.events):
                 run = copy.run(rule, 'patch', state)
-            after = copy.contents()
+            after = _with_tabs(state, copy.contents())
             told = _Lines(original, state)
             found = [mapped(from_event(event), told) for event in run.events]
             if after == state:
                 latest[rule.name] = found
             else:
                 changed = True
-                fixes += (f for f in found if f.kind == 'fix')
+                # a note belongs to a fix: it says what is left to do
+                fixes += (f for f in found
+                          if f.kind == 'fix' or f.severity == 'note')
             shift = _Lines(original, after)
             part.coverage.unparsed |= {(path, shift(path, line), name)
                                        for path, line, name in run.unparsed}
