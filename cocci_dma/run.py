@@ -12,19 +12,23 @@ import tempfile
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Iterable, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 from . import groups, source
 from .findings import (Coverage, Finding, Evidence, finish, from_event,
                        mapped)
 from .rules import Rule
-from .spatch import TIME_LIMIT, Run, Spatch
+from .spatch import TIME_LIMIT, Group, Run, Spatch
 
 #: A conversion that still changes something in this round will never settle.
 ROUNDS = 4
 
 #: Of larger drivers, only the files that hold a keyword are parsed to report.
 BIG = 1 << 20
+
+#: Bytes of source for one run of spatch on several drivers: starting it costs
+#: as much time as parsing about a tenth of this.
+BUNDLE = 1 << 20
 
 Contents = dict[str, bytes]
 #: Called with the number of bytes done and of all; None: nobody watches.
@@ -82,12 +86,10 @@ class _Failed(Exception):
 
 
 class _Copy:
-    """A scratch copy of a driver."""
+    """A scratch copy of one or several drivers."""
 
-    def __init__(self, spatch: Spatch, scratch: str, work: groups.Work,
-                 part: _Part):
+    def __init__(self, spatch: Spatch, scratch: str, part: _Part):
         self._spatch = spatch
-        self._work = work
         self._part = part
         self._folder = tempfile.mkdtemp(dir=scratch)
         self._held: Contents = {}
@@ -107,26 +109,44 @@ class _Copy:
                       for path in self._held}
         return dict(self._held)
 
-    def run(self, rule: Rule, mode: str, files: Iterable[str]) -> Run:
+    def run(self, rule: Rule, mode: str, name: str, group: Group) -> Run:
         """Run a rule; raises _Failed, noted in coverage, if it did not end."""
-        run = self._spatch.run(rule, mode, self._folder, files, self._held)
+        run = self._spatch.run(rule, mode, self._folder, [group])
         if run.timed_out:
             self._part.coverage.timeouts.append(
-                '%s [%s]' % (self._work.name, rule.name))
+                '%s [%s]' % (name, rule.name))
             raise _Failed
         if run.failure:
             self._part.coverage.failures.append(
-                '%s: %s [%s]' % (self._work.name, run.failure, rule.name))
+                '%s: %s [%s]' % (name, run.failure, rule.name))
             raise _Failed
         return run
 
+    def run_all(self, rule: Rule, mode: str,
+                drivers: Sequence[tuple[str, Group]]) -> Iterator[Run]:
+        """Run a rule on several drivers at once; one by one if that fails,
+        so that it is known which of them it was."""
+        if len(drivers) > 1:
+            run = self._spatch.run(rule, mode, self._folder,
+                                   [group for _, group in drivers])
+            if not (run.timed_out or run.failure):
+                yield run
+                return
+        for name, group in drivers:
+            try:
+                yield self.run(rule, mode, name, group)
+            except _Failed:
+                continue
 
-def _to_parse(rule: Rule, work: groups.Work, contents: Contents) -> list[str]:
+
+def _to_parse(rule: Rule, work: groups.Work, contents: Contents) -> Group:
     """The files that spatch must see for a report."""
+    files = tuple(contents)
     if work.size < BIG:
-        return list(contents)
-    return [path for path, content in contents.items()
-            if path.endswith('.h') or rule.concerns(content)]
+        return Group(files, files)
+    return Group(tuple(path for path, content in contents.items()
+                       if path.endswith('.h') or rule.concerns(content)),
+                 files)
 
 
 def _concerned(rule: Rule, contents: Contents) -> bool:
@@ -135,21 +155,23 @@ def _concerned(rule: Rule, contents: Contents) -> bool:
 
 # --- Check ------------------------------------------------------------------
 
-def _report(copy: _Copy, work: groups.Work, rules: Sequence[Rule], mode: str,
-            part: _Part) -> None:
-    """Run all rules that apply on one driver, without changing it."""
-    contents = {path: file.content for path, file in work.files.items()}
-    copy.hold(contents)
+def _report(works: Sequence[groups.Work], rules: Sequence[Rule], mode: str,
+            copy: _Copy, part: _Part) -> None:
+    """Run all rules on the drivers that they apply to, changing nothing."""
+    held = [{path: file.content for path, file in work.files.items()}
+            for work in works]
+    copy.hold({path: content for contents in held
+               for path, content in contents.items()})
     for rule in rules:
-        if mode not in rule.virtuals or not _concerned(rule, contents):
+        if mode not in rule.virtuals:
             continue
-        try:
-            run = copy.run(rule, mode, _to_parse(rule, work, contents))
-        except _Failed:
-            continue
-        part.output += run.stdout
-        part.coverage.unparsed |= run.unparsed
-        part.findings += map(from_event, run.events)
+        concerned = [(work.name, _to_parse(rule, work, contents))
+                     for work, contents in zip(works, held)
+                     if _concerned(rule, contents)]
+        for run in copy.run_all(rule, mode, concerned):
+            part.output += run.stdout
+            part.coverage.unparsed |= run.unparsed
+            part.findings += map(from_event, run.events)
 
 
 def check(paths: Iterable[str], rules: Sequence[Rule], options: Options,
@@ -158,13 +180,11 @@ def check(paths: Iterable[str], rules: Sequence[Rule], options: Options,
 
     mode: `report` fills findings, `context` fills output.  Raises Trouble.
     """
-    def one(works: Sequence[groups.Work], spatch: Spatch, scratch: str,
-            part: _Part) -> None:
-        for work in works:
-            copy = _Copy(spatch, scratch, work, part)
-            _report(copy, work, rules, mode, part)
+    def together(works: Sequence[groups.Work], spatch: Spatch, scratch: str,
+                 part: _Part) -> None:
+        _report(works, rules, mode, _Copy(spatch, scratch, part), part)
 
-    return _over_drivers(paths, rules, options, kdir, one, chained=False)
+    return _over_drivers(paths, rules, options, kdir, together, _bundles)
 
 
 # --- Convert ----------------------------------------------------------------
@@ -259,10 +279,12 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
             run = None
             if work.size >= BIG:
                 # Rewriting needs every file parsed: not for a refusal alone.
-                run = copy.run(rule, 'report', _to_parse(rule, work, state))
+                run = copy.run(rule, 'report', work.name,
+                               _to_parse(rule, work, state))
             if run is None or any(event.get('kind') == 'fix'
                                   for event in run.events):
-                run = copy.run(rule, 'patch', state)
+                run = copy.run(rule, 'patch', work.name,
+                               Group(tuple(state), tuple(state)))
             after = _with_tabs(state, copy.contents())
             told = _Lines(original, state)
             found = [mapped(from_event(event), told) for event in run.events]
@@ -311,7 +333,7 @@ def convert(paths: Iterable[str], rules: Sequence[Rule], options: Options,
                         for path, file in work.files.items()}
             start = {path: contents.get(path, content)
                      for path, content in original.items()}
-            copy = _Copy(spatch, scratch, work, part)
+            copy = _Copy(spatch, scratch, part)
             try:
                 contents |= _convert(copy, work, rules, original, start, part)
             except _Failed:
@@ -321,11 +343,24 @@ def convert(paths: Iterable[str], rules: Sequence[Rule], options: Options,
             for path, content in sorted(contents.items())
             if content != sources[path].content)
 
-    return _over_drivers(paths, rules, options, kdir, chain, chained=True,
+    return _over_drivers(paths, rules, options, kdir, chain, _chains,
                          before=writable)
 
 
 # --- Many drivers at once ---------------------------------------------------
+
+def _bundles(works: Sequence[groups.Work]) -> list[list[groups.Work]]:
+    """Drivers for one run of spatch: small ones together, large ones alone."""
+    bundles: list[list[groups.Work]] = []
+    size = BUNDLE
+    for work in sorted(works, key=lambda work: -work.size):
+        if size + work.size > BUNDLE:
+            bundles.append([])
+            size = 0
+        bundles[-1].append(work)
+        size += work.size
+    return bundles
+
 
 _Job = Callable[[Sequence[groups.Work], Spatch, str, _Part], None]
 
@@ -354,7 +389,8 @@ def _chains(works: Sequence[groups.Work]) -> list[list[groups.Work]]:
 
 def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
                   options: Options, kdir: str | None, job: _Job,
-                  chained: bool,
+                  bundle: Callable[[Sequence[groups.Work]],
+                                   list[list[groups.Work]]],
                   before: Callable[[Iterable[str]], None] | None = None
                   ) -> Result:
     """Do `job` for all drivers at `paths`, in parallel, the largest first."""
@@ -365,7 +401,7 @@ def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
     if before is not None:
         before(sorted({file.path for work in works
                        for file in work.files.values()}))
-    batches = _chains(works) if chained else [[work] for work in works]
+    batches = bundle(works)
     batches.sort(key=lambda batch: -sum(work.size for work in batch))
     total = sum(work.size for work in works)
     with tempfile.TemporaryDirectory(prefix='cocci-dma-') as scratch:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, NamedTuple, Sequence
 
 from . import Trouble, source
 from .rules import Rule
@@ -40,6 +40,13 @@ class Run:
     unparsed: set[tuple[str, int, str]] = field(default_factory=set)
     timed_out: bool = False
     failure: str = ''
+
+
+class Group(NamedTuple):
+    """A driver: the files that spatch shall parse, and all that it has."""
+
+    files: tuple[str, ...]
+    driver: tuple[str, ...]
 
 
 def find() -> str:
@@ -69,27 +76,35 @@ class Spatch:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, rule: Rule, mode: str, cwd: str, files: Iterable[str],
-            driver: Iterable[str]) -> Run:
-        """Run `rule` in `mode` on `files` (relative to `cwd`).
+    def run(self, rule: Rule, mode: str, cwd: str,
+            drivers: Sequence[Group]) -> Run:
+        """Run `rule` in `mode` on drivers whose files lie below `cwd`.
 
-        In mode patch the files are rewritten.  `driver` names all files of
-        the driver, also those that spatch need not parse.  Trouble when
+        In mode patch the files are rewritten.  Several drivers in one run
+        share the half second that Python needs to start.  Trouble when
         spatch cannot work at all, on whatever file.
         """
-        files = list(files)
+        files = list(dict.fromkeys(f for d in drivers for f in d.files))
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             events = os.path.join(folder, 'events')
             group = os.path.join(folder, 'driver')
-            Path(group).write_text(json.dumps(list(driver)), encoding='utf-8')
+            Path(group).write_text(json.dumps(drivers), encoding='utf-8')
+            what = list(drivers[0].files)
+            if len(drivers) > 1:
+                listed = os.path.join(folder, 'groups')
+                Path(listed).write_text('\n\n'.join(
+                    '\n'.join(d.files) for d in drivers) + '\n',
+                    encoding='utf-8', errors='surrogateescape')
+                what = ['--file-groups', listed]
             environment = {
                 'COCCI_DMA_EVENTS': events,
                 'COCCI_DMA_DRIVER': group,
                 'COCCI_DMA_TREE': self._tree,
                 'PYTHONPYCACHEPREFIX': os.path.join(self._scratch, 'pycache'),
             }
-            result = self._start(self._command(rule, mode), files, cwd,
-                                 environment)
+            result = self._start(self._command(rule, mode) + what, files, cwd,
+                                 environment,
+                                 self._time_limit * len(drivers))
             if not (result.timed_out or result.failure):
                 result.events = _events(events)
         return result
@@ -120,8 +135,7 @@ class Spatch:
         return command
 
     def _start(self, command: list[str], files: list[str], cwd: str,
-               environment: dict[str, str]) -> Run:
-        command = command + files
+               environment: dict[str, str], time_limit: float) -> Run:
         env = _environment() | environment
         if self._verbose:
             print('+ ' + shlex.join(command), file=sys.stderr, flush=True)
@@ -134,7 +148,7 @@ class Spatch:
                 start_new_session=True)
             self._live.add(process)
         try:
-            stdout, stderr = process.communicate(timeout=self._time_limit)
+            stdout, stderr = process.communicate(timeout=time_limit)
         except subprocess.TimeoutExpired:
             _kill(process)
             process.communicate()
@@ -284,7 +298,8 @@ def probe() -> tuple[str, str]:
                                  env=_environment()).stdout
         number = re.search(r'version (\S+)', version)
         rule = Rule('probe', path, '', '', '', (), (), '', frozenset())
-        result = runner.run(rule, 'report', folder, ['probe.c'], ['probe.c'])
+        result = runner.run(rule, 'report', folder,
+                            [Group(('probe.c',), ('probe.c',))])
         if result.timed_out:
             raise Trouble('spatch did not end within a minute')
         if result.failure or not result.stdout.startswith(b'python '):

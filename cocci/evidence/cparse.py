@@ -8,8 +8,8 @@ is parsed when it is first asked for; one that cannot be parsed says so
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
 from typing import Iterator, NamedTuple
 
 from .clex import Selection, Token, directive, select, tokenize
@@ -30,19 +30,29 @@ class Node:
 
     def children(self) -> Iterator['Node']:
         """The nodes directly below this one, in source order."""
-        for value in vars(self).values():
-            if isinstance(value, Node):
-                yield value
-            elif isinstance(value, list):
+        for name in _below(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, list):
                 for item in value:
                     if isinstance(item, Node):
                         yield item
+            elif isinstance(value, Node):
+                yield value
 
     def walk(self) -> Iterator['Node']:
         """This node and everything below it, outermost first."""
-        yield self
-        for child in self.children():
-            yield from child.walk()
+        todo: list[Node] = [self]
+        while todo:
+            node = todo.pop()
+            yield node
+            todo += reversed(list(node.children()))
+
+
+@lru_cache(maxsize=None)
+def _below(kind: type[Node]) -> tuple[str, ...]:
+    """The fields of a class of nodes that may hold nodes."""
+    return tuple(f.name for f in fields(kind) if re.search(
+        r'Node|Expr|Stmt|Block|Variable', str(f.type)))
 
 
 @dataclass(eq=False)
@@ -1001,18 +1011,43 @@ class Function:
     def locals(self) -> dict[str, Variable]:
         """Parameters and local variables by name."""
         out = {p.name: p for p in self.params}
-        if self.body:
-            for node in self.body.walk():
-                if isinstance(node, Variable):
-                    out.setdefault(node.name, node)
+        for node in self.nodes:
+            if isinstance(node, Variable):
+                out.setdefault(node.name, node)
+        return out
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """Everything in the body, in source order; empty without a body."""
+        return list(self.body.walk()) if self.body else []
+
+    @cached_property
+    def _calls(self) -> list[Call]:
+        return [node for node in self.nodes if isinstance(node, Call)]
+
+    @cached_property
+    def _names(self) -> dict[str, list[Id]]:
+        out: dict[str, list[Id]] = {}
+        for node in self.nodes:
+            if isinstance(node, Id):
+                out.setdefault(node.name, []).append(node)
         return out
 
     def calls(self) -> Iterator[Call]:
         """Every call in the body, in source order, outermost first."""
-        if self.body:
-            for node in self.body.walk():
-                if isinstance(node, Call):
-                    yield node
+        return iter(self._calls)
+
+    @cached_property
+    def _called(self) -> dict[int, Call]:
+        return {id(call.func): call for call in self._calls}
+
+    def call_of(self, name: Id) -> Call | None:
+        """The call that calls what a node names; None if it is not called."""
+        return self._called.get(id(name))
+
+    def mentions(self, name: str) -> list[Id]:
+        """Every place in the body that names something, in source order."""
+        return self._names.get(name, [])
 
 
 class Macro(NamedTuple):
@@ -1220,6 +1255,7 @@ class SourceFile:
             except ParseError:
                 pass
             return
+        self._static_macro(start, end)
         try:
             decl = parser.declaration()
         except ParseError:
@@ -1231,6 +1267,20 @@ class SourceFile:
                 self.prototypes[var.name] = tokens[start:end]
             else:
                 self.globals.setdefault(var.name, var)
+
+    def _static_macro(self, start: int, end: int) -> None:
+        """`static SIMPLE_DEV_PM_OPS(pm, suspend, resume);` mentions functions."""
+        tokens = self.tokens
+        while start < end and tokens[start].text in _QUALIFIERS:
+            start += 1
+        if start + 1 < end and tokens[start].text.isupper() \
+                and tokens[start + 1].text == '(':
+            try:
+                expr = _Parser(tokens, start, end + 1).expression()
+            except ParseError:
+                return
+            if isinstance(expr, Call):
+                self.toplevel_calls.append(expr)
 
     def _tagged_bodies(self, start: int, end: int) -> None:
         """Record every struct or union body between start and end."""

@@ -154,6 +154,7 @@ class Driver:
         self._definitions: dict[str, list[c.Function]] = {}
         self._entries: dict[tuple[str, str], Any] = {}
         self._mentions_of: dict[str, list[Place]] = {}
+        self._calls_to: dict[int, list[Place]] = {}
 
     # -- files and names
 
@@ -347,8 +348,7 @@ class Driver:
                         or name in func.locals:
                     continue
                 out += [Place(source.path, func, node)
-                        for node in func.body.walk()
-                        if isinstance(node, c.Id) and node.name == name]
+                        for node in func.mentions(name)]
             for var in source.globals.values():
                 out += [Place(source.path, None, node)
                         for node in (var.init.walk() if var.init else ())
@@ -374,14 +374,13 @@ class Driver:
 
     def calls_to(self, func: c.Function) -> list[Place]:
         """The Call nodes in this driver that reach a function."""
-        out = []
-        for place in self._mentions(func.name):
-            if not place.function or not self._means(place, func):
-                continue
-            for call in place.function.calls():
-                if call.func is place.node:
-                    out.append(place._replace(node=call))
-        return out
+        if id(func) not in self._calls_to:
+            self._calls_to[id(func)] = [
+                place._replace(node=call)
+                for place in self._mentions(func.name)
+                if place.function and self._means(place, func)
+                and (call := place.function.call_of(place.node))]
+        return self._calls_to[id(func)]
 
     def addresses_of(self, func: c.Function) -> list[Place]:
         """Where a function's name is used other than to call it."""
@@ -414,9 +413,14 @@ class Driver:
             if id(item) in seen:
                 continue
             seen.add(id(item))
-            for root in self.direct_roots(item):
-                out[item, root] = None
-            todo.extend(p.function for p in self.calls_to(item) if p.function)
+            roots = list(self.direct_roots(item))
+            callers = [p.function for p in self.calls_to(item) if p.function]
+            if not roots and not callers:
+                # a macro may have built the name: DEVICE_ATTR_WO(reset)
+                roots = [Root('unknown', 'no caller of %s was found'
+                              % item.name, item.path, item.name_token.line)]
+            out.update(((item, root), None) for root in roots)
+            todo.extend(callers)
         if not out:
             return [(func, Root('unknown', 'no caller of %s was found'
                                 % func.name, func.path, func.name_token.line))]
