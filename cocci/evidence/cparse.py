@@ -638,9 +638,9 @@ class _Parser:
         if self.text() == ':' and self.kind(1) in ('num', 'id'):
             self.pos += 1
             self.ternary()
-        while self.kind() == 'id' and (self.text() in _PARAMETRIC
-                                       or self.text() in _QUALIFIERS
-                                       or self.text(1) == '('):
+        while self.kind() == 'id' and self.text() != 'sizeof' and (
+                self.text() in _PARAMETRIC or self.text() in _QUALIFIERS
+                or self.text(1) == '('):
             attribute = self.next().text
             if self.text() == '(':
                 close = self.matching(self.pos)

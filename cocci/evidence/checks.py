@@ -1,0 +1,510 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Is a DMA handle tested before it can do harm?
+
+A site is one call that maps.  From there the handle is followed forward,
+through copies, fields and calls, to a call that tests it.  One test on one
+path is enough: a driver that tests in some other place than we expect must
+not be reported.
+"""
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Iterator
+
+from . import cparse as c
+from .driver import Driver, Place, strip, text
+from .flow import Graph, Step
+
+#: Functions that return a handle for which dma_mapping_error() is the test.
+MAPS = frozenset(
+    'dma_map_single dma_map_single_attrs dma_map_page dma_map_page_attrs '
+    'dma_map_resource dma_map_phys skb_frag_dma_map __skb_frag_dma_map '
+    'pci_map_single pci_map_page'.split())
+#: Functions that return the number of mapped entries, 0 when they failed.
+SG_MAPS = frozenset('dma_map_sg dma_map_sg_attrs pci_map_sg'.split())
+
+_TEST = re.compile(r'mapping_error|map(ping)?_err(or)?$')
+_SETTER = {'dma_unmap_addr_set': 2, 'pci_unmap_addr_set': 2}
+_GETTER = frozenset(('dma_unmap_addr', 'pci_unmap_addr'))
+_DEPTH = 3
+
+
+@dataclass(eq=False)
+class Site:
+    """One call that maps, and what becomes of its result.
+
+    shape: assign (also chained and in a ternary), init, nested, returned,
+    tested, ignored, argument, condition.  stmt is the statement around it,
+    targets the lvalues that hold the plain handle, copies those that hold it
+    in another form (in another byte order, or cut to 32 bits).
+    """
+
+    function: c.Function
+    call: c.Call
+    stmt: c.Stmt | None
+    shape: str
+    targets: list[c.Expr] = field(default_factory=list)
+    copies: list[c.Expr] = field(default_factory=list)
+    variable: c.Variable | None = None
+
+
+@dataclass
+class Verdict:
+    """checked, unchecked, wrong (a test that does not tell failure), lost
+    (thrown away), outside (returned to callers that are not in the driver);
+    node is the test or the caller's place."""
+
+    kind: str
+    place: Place | None = None
+
+
+class Parents:
+    """Who is above a node of a function."""
+
+    def __init__(self, func: c.Function):
+        self._of: dict[int, c.Node] = {}
+        todo: list[c.Node] = [func.body] if func.body else []
+        while todo:
+            node = todo.pop()
+            for child in node.children():
+                self._of[id(child)] = node
+                todo.append(child)
+
+    def of(self, node: c.Node) -> c.Node | None:
+        return self._of.get(id(node))
+
+    def chain(self, node: c.Node) -> Iterator[c.Node]:
+        """The nodes above a node, innermost first."""
+        above = self.of(node)
+        while above is not None:
+            yield above
+            above = self.of(above)
+
+    def statement(self, node: c.Node) -> c.Stmt | None:
+        if isinstance(node, c.Stmt):
+            return node
+        return next((n for n in self.chain(node) if isinstance(n, c.Stmt)),
+                    None)
+
+
+@lru_cache(maxsize=512)
+def parents(func: c.Function) -> Parents:
+    return Parents(func)
+
+
+@lru_cache(maxsize=512)
+def graph(func: c.Function) -> Graph:
+    return Graph(func)
+
+
+def norm(expr: c.Expr | None) -> str:
+    """An lvalue's text; all elements of an array count as one."""
+    plain = text(strip(expr)).replace('++', '').replace('--', '')
+    if '[' not in plain:
+        return plain
+    return re.sub(r'\[[^][]*\]', '[]', re.sub(
+        r'\[[^][]*\[[^][]*\][^][]*\]', '[]', plain))
+
+
+def ends_in_jump(stmt: c.Stmt | None) -> bool:
+    """Does control leave at the end of a statement?"""
+    if isinstance(stmt, c.Block):
+        return bool(stmt.body) and ends_in_jump(stmt.body[-1])
+    return isinstance(stmt, (c.Goto, c.Return, c.Jump))
+
+
+# ------------------------------------------------------------------- sites
+
+def sites(driver: Driver, names: frozenset[str]) -> Iterator[Site]:
+    for func in driver.functions_with(*sorted(names)):
+        for call in func.calls():
+            if call.name in names:
+                yield site_of(func, call)
+
+
+def site_of(func: c.Function, call: c.Call) -> Site:
+    """Where the result of a call goes, read from what stands around it."""
+    above = parents(func)
+    site = Site(func, call, above.statement(call), 'ignored')
+    node: c.Node = call
+    plain, nested = True, False
+    for up in above.chain(call):
+        if isinstance(up, c.Assign) and up.right is node:
+            (site.targets if plain else site.copies).append(up.left)
+            if up.op != '=':
+                plain = False
+        elif isinstance(up, c.Variable):
+            site.shape = 'init'
+            site.variable = up
+            target = c.Id(up.first, up.first, up.name)
+            (site.targets if plain else site.copies).append(target)
+            if not plain:
+                site.shape = 'nested'
+            return site
+        elif isinstance(up, c.Ternary):
+            if node is up.cond:
+                plain, nested = False, True
+        elif isinstance(up, c.Binary) and up.op == ',':
+            if node is up.left and not site.targets:
+                break
+        elif isinstance(up, c.Call):
+            if _TEST.search(up.name):
+                site.shape = 'tested'
+                return site
+            plain, nested = False, True
+        elif isinstance(up, c.Stmt):
+            if isinstance(up, c.Return):
+                site.shape = 'returned'
+                return site
+            if isinstance(up, (c.If, c.Loop, c.Switch)):
+                site.shape = 'condition'
+                return site
+            break
+        elif not isinstance(up, (c.Paren, c.Cast)):
+            if not (isinstance(up, c.Assign)):
+                plain, nested = False, True
+        node = up
+    if site.targets and not nested:
+        site.shape = 'assign'
+    elif site.targets or site.copies:
+        site.shape = 'nested'
+    elif nested:
+        site.shape = 'argument'
+    return site
+
+
+# ------------------------------------------------------------- one function
+
+class _Search:
+    """Follow handles through one function, from one step on.
+
+    aliases are normalised texts.  The result says whether some path tests
+    one of them; what was learnt on the way serves the questions that follow:
+    wrong tests, calls that got the handle, where it is left behind.
+    """
+
+    def __init__(self, driver: Driver, func: c.Function, depth: int,
+                 seen: frozenset[tuple[str, str]]):
+        self.driver, self.func, self.depth, self.seen = driver, func, depth, seen
+        self.test: c.Node | None = None
+        self.wrong: c.Node | None = None
+        self.returned = False
+        self.everything: set[str] = set()
+        self.after = 0
+
+    def run(self, start: Step, aliases: frozenset[str],
+            origin: c.Node | None) -> None:
+        self.after = origin.last.end if origin else 0
+        todo = deque([(start, aliases)])
+        best: dict[int, frozenset[str]] = {}
+        first = True
+        while todo and self.test is None:
+            step, names = todo.popleft()
+            had = best.get(id(step))
+            if had is not None and names <= had:
+                continue
+            best[id(step)] = names | (had or frozenset())
+            names = self._step(step, best[id(step)], origin if first else None)
+            first = False
+            if names:
+                todo.extend((s, names) for s, _ in step.next)
+
+    def _step(self, step: Step, names: frozenset[str],
+              origin: c.Node | None) -> frozenset[str]:
+        self.everything |= names
+        if step.tree is None:
+            return names
+        out = set(names)
+        # what stands before the map in the same statement is no test of it
+        for node in step.tree.walk():
+            if isinstance(node, c.Call):
+                self._call(node, out, origin)
+            elif isinstance(node, c.Assign):
+                self._assign(node.left, node.right, node.op, out, origin)
+            elif isinstance(node, c.Variable) and node.init:
+                self._assign(c.Id(node.first, node.first, node.name),
+                             node.init, '=', out, origin)
+            elif isinstance(node, c.Unary) and node.op == '!':
+                if norm(node.arg) in out:
+                    self._suspect(node)
+            elif isinstance(node, c.Binary) and node.op in ('==', '!='):
+                for side, other in ((node.left, node.right),
+                                    (node.right, node.left)):
+                    if norm(side) in out and _is_special(strip(other)):
+                        self._suspect(node)
+            if self.test is not None:
+                return frozenset()
+        if isinstance(step.tree, c.Return) and step.tree.value \
+                and self._mentions(step.tree.value, out):
+            self.returned = True
+        self.everything |= out
+        return frozenset(out)
+
+    def _suspect(self, node: c.Node) -> None:
+        """A test that does not tell failure: it guards a way out."""
+        test = parents(self.func).statement(node)
+        if self.wrong is None and isinstance(test, c.If) \
+                and node.first.start > self.after and ends_in_jump(test.then):
+            self.wrong = node
+
+    def _mentions(self, expr: c.Node, names: set[str]) -> bool:
+        return any(_is_one(node, names) for node in expr.walk()
+                   if isinstance(node, c.Expr))
+
+    def _assign(self, left: c.Expr, right: c.Expr, op: str, names: set[str],
+                origin: c.Node | None) -> None:
+        target = norm(left)
+        if _carries(right, names, origin):
+            names.add(target)
+            return
+        whole = norm(right)
+        copied = {target + n[len(whole):] for n in names
+                  if n.startswith((whole + '.', whole + '->'))}
+        if isinstance(strip(right), (c.Id, c.Member, c.Index, c.Unary)) and copied:
+            names |= copied
+            return
+        if isinstance(strip(right), c.Unary) and strip(right).op == '&':
+            # p = &x->y: x->y.dma is p->dma from here on
+            inner = norm(strip(right).arg)
+            names |= {target + '->' + n[len(inner) + 1:] for n in names
+                      if n.startswith(inner + '.')}
+        if op == '=' and '[]' not in target:
+            names.discard(target)
+
+    def _call(self, call: c.Call, names: set[str],
+              origin: c.Node | None) -> None:
+        if call is origin:
+            return
+        if call.name in _SETTER and len(call.args) == 3:
+            if self._mentions(call.args[2], names) or (
+                    origin is not None
+                    and any(n is origin for n in call.args[2].walk())):
+                names.add(_unmap_field(call.args))
+            return
+        macro = self.driver.macro(call.name)
+        tests = _TEST.search(call.name) or (
+            macro and 'mapping_error' in macro.body)
+        if tests:
+            if any(self._mentions(a, names) for a in call.args):
+                self.test = call
+            elif origin is not None and any(n is origin for n in call.walk()):
+                self.test = call
+            return
+        # pair setters: foo_set_dma(desc, handle) is not followed into headers
+        if self.depth:
+            self._into(call, names, origin)
+
+    def _into(self, call: c.Call, names: set[str],
+              origin: c.Node | None) -> None:
+        callee = self.driver.resolve(call.name, self.func) if call.name else None
+        if callee is None or callee.body is None:
+            return
+        passed: set[str] = set()
+        fields = {n for n in (_last_field(a) for a in names) if n}
+        for arg, param in zip(call.args, callee.params):
+            if not param.name:
+                continue
+            if self._mentions(arg, names) or (
+                    origin is not None and any(n is origin for n in arg.walk())):
+                passed.add(param.name)
+                passed.add('*' + param.name)
+            whole = text(strip(arg))
+            pointer = whole.startswith('&')
+            whole = norm(strip(arg))[1:] if pointer else norm(arg)
+            for name in names:
+                rest = name[len(whole):]
+                if not name.startswith(whole):
+                    continue
+                if pointer and rest.startswith('.'):
+                    passed.add(param.name + '->' + rest[1:])
+                elif pointer and not rest:
+                    passed.add('*' + param.name)
+                elif rest.startswith(('->', '.')):
+                    passed.add(param.name + rest)
+        if not passed and not (fields and call.args):
+            return
+        if tests_in(self.driver, callee, frozenset(passed), frozenset(fields),
+                    self.depth - 1):
+            self.test = call
+
+
+_PURE = re.compile(r'^(__)?(cpu_to_[lb]e|[lb]e\d+_to_cpu|(lower|upper)_\d+_bits|'
+                   r'swab|hton|ntoh|TO_LE|PAGE_ALIGN|ALIGN|max|min|READ_ONCE|'
+                   r'dma_unmap_addr|pci_unmap_addr|[A-Z0-9_]+$)')
+
+
+def _is_one(expr: c.Expr, names: set[str]) -> bool:
+    """Is the expression one of these handles?"""
+    if isinstance(expr, c.Call):
+        if expr.name in _GETTER and len(expr.args) == 2:
+            return _unmap_field(expr.args) in names
+    elif not isinstance(expr, (c.Id, c.Member, c.Index, c.Unary)):
+        return False
+    return norm(expr) in names
+
+
+def _carries(expr: c.Expr, names: set[str], origin: c.Node | None) -> bool:
+    """Is a handle in the value of an expression?
+
+    What functions other than byte swaps make of a handle is no handle.
+    """
+    if expr is origin or _is_one(expr, names):
+        return True
+    if isinstance(expr, c.Call):
+        return bool(_PURE.search(expr.name)) and any(
+            _carries(a, names, origin) for a in expr.args)
+    if isinstance(expr, (c.Id, c.Member, c.Index, c.Literal)):
+        return False
+    if isinstance(expr, c.Binary) and expr.op not in (
+            '+', '-', '|', '&', '>>', '<<', ','):
+        return False
+    if isinstance(expr, c.Ternary):
+        return any(_carries(e, names, origin)
+                   for e in (expr.then, expr.other) if e)
+    return any(_carries(e, names, origin) for e in expr.children()
+               if isinstance(e, c.Expr))
+
+
+def _unmap_field(args: list[c.Expr]) -> str:
+    base = strip(args[0])
+    if isinstance(base, c.Unary) and base.op == '&':
+        return norm(base.arg) + '.' + text(args[1])
+    return norm(base) + '->' + text(args[1])
+
+
+def _last_field(name: str) -> str:
+    found = re.search(r'(?:->|\.)(\w+)(?:\[\])*$', name)
+    return found.group(1) if found else ''
+
+
+def _is_special(expr: c.Expr | None) -> bool:
+    """Zero, all ones, or a constant that says `no address`."""
+    if isinstance(expr, c.Unary) and expr.op in '~-':
+        return _is_special(strip(expr.arg)) or isinstance(expr.arg, c.Literal)
+    if isinstance(expr, c.Literal):
+        return bool(re.fullmatch(r'0|0x0+|0[uUlL]+|0x[fF]{8,16}[uUlL]*|1',
+                                 expr.text))
+    if isinstance(expr, c.Id):
+        return expr.name == 'NULL' or bool(
+            re.fullmatch(r'[A-Z][A-Z0-9_]*', expr.name)
+            and re.search('ERR|INVALID|BAD|NONE|NULL', expr.name))
+    return False
+
+
+def tests_in(driver: Driver, func: c.Function, names: frozenset[str],
+             fields: frozenset[str], depth: int) -> bool:
+    """Does a function test what it gets, or a field of one of these names?"""
+    known = driver.__dict__.setdefault('_tests_in', {})
+    key = (func.path, func.name, names, fields, depth)
+    if key not in known:
+        known[key] = False            # recursion: not tested on that way
+        known[key] = _tests_in(driver, func, names, fields, depth)
+    return known[key]
+
+
+def _tests_in(driver, func, names, fields, depth) -> bool:
+    if func.body is None:
+        return False
+    for call in func.calls():
+        if _TEST.search(call.name):
+            for arg in call.args:
+                for node in arg.walk():
+                    if isinstance(node, c.Member) and node.name in fields:
+                        return True
+                    if isinstance(node, c.Call) and node.name in _GETTER \
+                            and text(node.args[-1]) in fields:
+                        return True
+    if names:
+        search = _Search(driver, func, depth, frozenset())
+        search.run(graph(func).entry, names, None)
+        return search.test is not None
+    return False
+
+
+# ------------------------------------------------------------------ verdict
+
+def verdict(driver: Driver, site: Site, depth: int = _DEPTH) -> list[Verdict]:
+    """What becomes of a handle; several when several callers get it."""
+    func = site.function
+    here = Place(func.path, func, site.call)
+    if site.shape == 'tested':
+        return [Verdict('checked', here)]
+    if site.shape == 'ignored':
+        return [Verdict('lost', here)]
+    if site.shape == 'returned':
+        return _callers(driver, func, None, depth)
+    names = frozenset(norm(t) for t in site.targets + site.copies)
+    start = graph(func).step_of(site.call)
+    if start is None:
+        return [Verdict('unchecked', here)]
+    search = _Search(driver, func, 2, frozenset())
+    search.run(start, names, site.call)
+    if search.test is not None:
+        return [Verdict('checked', Place(func.path, func, search.test))]
+    if search.returned and _returns_handle(func):
+        return _callers(driver, func, None, depth)
+    if search.wrong is not None:
+        return [Verdict('wrong', Place(func.path, func, search.wrong))]
+    if _left_to_callers(driver, func, search.everything, 2):
+        return [Verdict('checked', here)]
+    return [Verdict('unchecked', here)]
+
+
+def _returns_handle(func: c.Function) -> bool:
+    return not func.returns.pointers and func.returns.base not in (
+        'int', 'void', 'bool', 'struct sk_buff')
+
+
+def _callers(driver: Driver, func: c.Function, _: None,
+             depth: int) -> list[Verdict]:
+    """The handle is the function's result: each caller has to test it."""
+    places = driver.calls_to(func)
+    out: list[Verdict] = []
+    for place in places:
+        if depth and place.function is not func:
+            for found in verdict(driver, site_of(place.function, place.node),
+                                 depth - 1):
+                if found.kind == 'unchecked' and found.place.node is place.node:
+                    found = Verdict('caller', place)
+                out.append(found)
+    if not out or driver.addresses_of(func):
+        out.append(Verdict('outside', Place(func.path, func, func.body)))
+    return out
+
+
+def _left_to_callers(driver: Driver, func: c.Function, names: set[str],
+                     depth: int) -> bool:
+    """Does a caller test a field or an out parameter that was filled here?"""
+    fields = frozenset(n for n in map(_last_field, names) if n)
+    params = {p.name: index for index, p in enumerate(func.params)}
+    outs = {params[n[1:]] for n in names if n[:1] == '*' and n[1:] in params}
+    if not fields and not outs:
+        return False
+    for place in driver.calls_to(func):
+        caller = place.function
+        if caller is func or caller.body is None:
+            continue
+        passed = set()
+        for index in outs:
+            if index < len(place.node.args):
+                arg = norm(place.node.args[index])
+                passed.add(arg[1:] if arg.startswith('&') else '*' + arg)
+        if tests_in(driver, caller, frozenset(), fields, 1):
+            return True
+        if passed:
+            step = graph(caller).step_of(place.node)
+            search = _Search(driver, caller, 1, frozenset())
+            if step is not None:
+                search.run(step, frozenset(passed), place.node)
+            if search.test is not None:
+                return True
+        if depth > 1 and _left_to_callers(driver, caller,
+                                          names & {n for n in names
+                                                   if _last_field(n)} | {
+                                              p for p in passed if p[0] == '*'},
+                                          depth - 1):
+            return True
+    return False

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Decides which mappings get a check, and which check.
+
+checks.py finds the mappings whose handle nobody tests, unwind.py builds the
+way out; here both become edits, or a refusal that says what is held.
+"""
+from __future__ import annotations
+
+from . import checks
+from . import cparse as c
+from .driver import Driver, strip, text
+from .plan import Addition, Edit, Unit
+from .unwind import Builder, NewExit, Refused, Unwinder
+
+#: Types that hold every handle.
+_WIDE = frozenset('dma_addr_t u64 __u64 uint64_t'.split())
+
+
+def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
+    units: list[Unit] = []
+    seen: set[tuple[str, int]] = set()
+    for site in checks.sites(driver, checks.MAPS):
+        at = site.function.path, site.call.first.start
+        if at not in seen:
+            seen.add(at)
+            units += _Decision(driver, site).units()
+    return units + _unparsed(driver)
+
+
+def _unparsed(driver: Driver) -> list[Unit]:
+    """Mappings in functions and macros that cannot be looked into."""
+    units = []
+    for func in driver.functions_with(*sorted(checks.MAPS)):
+        if func.body is None:
+            unit = Unit()
+            unit.refuse(func.path, func.name_token, func.name,
+                        '%s() maps memory and could not be parsed (%s)'
+                        % (func.name, func.error))
+            units.append(unit)
+    return units
+
+
+class _Decision:
+    """One mapping."""
+
+    def __init__(self, driver: Driver, site: checks.Site):
+        self.driver, self.site = driver, site
+        self.func, self.call = site.function, site.call
+        self.unit = Unit()
+
+    def units(self) -> list[Unit]:
+        for verdict in checks.verdict(self.driver, self.site):
+            getattr(self, '_' + verdict.kind)(verdict)
+        return [self.unit] if self.unit.edits or self.unit.notes else []
+
+    # -- one method a verdict
+
+    def _checked(self, verdict: checks.Verdict) -> None:
+        pass
+
+    def _outside(self, verdict: checks.Verdict) -> None:
+        self._say('finding', 'the handle is returned to callers outside of '
+                  'this driver, which have to test it', 'note')
+
+    def _lost(self, verdict: checks.Verdict) -> None:
+        self._refuse('the result of %s() is thrown away: it can be neither '
+                     'tested nor unmapped' % self.call.name)
+
+    def _caller(self, verdict: checks.Verdict) -> None:
+        place = verdict.place
+        unit_call = place.node
+        self.unit.refuse(
+            place.path, unit_call.first, place.function.name,
+            '%s() returns the handle of a mapping, which is used without '
+            'dma_mapping_error()' % unit_call.name)
+
+    def _wrong(self, verdict: checks.Verdict) -> None:
+        test = verdict.place.node
+        replaced = self._exact_test(test)
+        if replaced is None:
+            self._refuse('the handle is tested with `%s` (line %d), which does '
+                         'not tell failure: use dma_mapping_error()'
+                         % (text(test), test.first.line))
+            return
+        self.unit.edits.append(Edit(
+            'test', self.func.path, replaced.first, self.func.name,
+            '`%s` does not tell that a mapping failed: use dma_mapping_error()'
+            % text(test),
+            {'dev': self._device(), 'handle': text(replaced, True),
+             'action': ';', 'name': 'dma'}))
+
+    def _exact_test(self, test: c.Expr) -> c.Expr | None:
+        """The handle in a test that is true exactly if the map is meant to
+        have failed, and that follows the map without a branch."""
+        above = checks.parents(self.func)
+        guard = above.statement(test)
+        block = above.of(guard)
+        if not isinstance(guard, c.If) or guard.other \
+                or not isinstance(block, c.Block) \
+                or above.of(self.site.stmt) is not block:
+            return None
+        start = next(i for i, s in enumerate(block.body)
+                     if s is self.site.stmt)
+        end = next(i for i, s in enumerate(block.body) if s is guard)
+        if any(not isinstance(s, c.ExprStmt)
+               for s in block.body[start + 1:end]):
+            return None
+        if isinstance(test, c.Unary) and test.op == '!':
+            return test.arg
+        if isinstance(test, c.Binary) and test.op == '==':
+            names = {text(t) for t in self.site.targets}
+            return test.left if text(strip(test.left)) in names else None
+        return None
+
+    def _unchecked(self, verdict: checks.Verdict) -> None:
+        try:
+            self._insert()
+        except Refused as why:
+            self._refuse('the handle of %s() is not tested; no check is '
+                         'inserted: %s' % (self.call.name, why))
+
+    # -- insertion
+
+    def _insert(self) -> None:
+        shape, stmt = self.site.shape, self.site.stmt
+        if shape == 'condition':
+            raise Refused('the mapping is part of a condition')
+        if shape == 'init':
+            self._init()
+        elif shape == 'assign' and isinstance(stmt, c.ExprStmt):
+            handle = self._handle()
+            if handle is None:
+                self._split()
+            else:
+                self._edit('check', self._action(), text(handle, True))
+        elif shape in ('nested', 'argument') and isinstance(stmt, c.ExprStmt):
+            self._split()
+        else:
+            raise Refused('the mapping is in a place where a check has no '
+                          'room')
+
+    def _handle(self) -> c.Expr | None:
+        """A target that takes the whole handle, None when it is cut."""
+        for target in self.site.targets:
+            if self._holds_all(target):
+                return target
+        return None
+
+    def _holds_all(self, target: c.Expr) -> bool:
+        plain = strip(target)
+        if any(isinstance(x, c.Unary) and x.op.strip('p') in ('++', '--')
+               for x in plain.walk()):
+            return False
+        kind = self.driver.type_of(target, self.func)
+        if kind is None and isinstance(plain, c.Member):
+            # a struct of the kernel's own: its field for a handle is wide
+            return 'dma' in plain.name
+        return kind is not None and not kind.pointers and kind.base in _WIDE
+
+    def _action(self) -> str:
+        names = [text(strip(t)) for t in self.site.targets + self.site.copies]
+        unwinder = Unwinder(self.driver, self.func)
+        builder = Builder(unwinder, self.site.stmt, names, 'mapping')
+        found = builder.build()
+        return NewExit(self._forgotten(builder.goes_on or builder.forget_handle)
+                       + found.lines).code
+
+    def _forgotten(self, goes_on: bool) -> list[str]:
+        """A field that elsewhere is 0 when nothing is mapped is so here."""
+        out = []
+        for target in self.site.targets:
+            name = text(strip(target))
+            if goes_on and Unwinder(self.driver, self.func).asked_for(
+                    name, True):
+                out.append('%s = 0;' % text(target, True))
+        return out
+
+    def _edit(self, kind: str, action: str, handle: str, **more: str) -> None:
+        self.unit.edits.append(Edit(
+            kind, self.func.path, self.call.first, self.func.name,
+            'the handle of %s() is not tested' % self.call.name,
+            {'dev': self._device(), 'handle': handle, 'action': action,
+             'name': 'dma', **more}))
+
+    def _init(self) -> None:
+        block = checks.parents(self.func).of(self.site.stmt)
+        var = self.site.variable
+        if isinstance(block, c.Block) and isinstance(self.site.stmt, c.Decl):
+            index = next(i for i, s in enumerate(block.body)
+                         if s is self.site.stmt)
+            if len(self.site.stmt.variables) == 1 and not any(
+                    isinstance(s, c.Decl) for s in block.body[index + 1:]) \
+                    and var.type.base in _WIDE and not var.type.pointers:
+                self._edit('init', self._action(), var.name)
+                return
+        raise Refused('the mapping initialises a variable with more '
+                      'declarations behind it, and a check cannot stand '
+                      'between them')
+
+    def _split(self) -> None:
+        stmt = self.site.stmt
+        inside = {id(x) for x in self.call.walk()}
+        for node in stmt.walk():
+            if id(node) in inside:
+                continue
+            if isinstance(node, c.Unary) and node.op.strip('p') in ('++', '--'):
+                raise Refused('`%s` in the same statement' % text(node))
+            if isinstance(node, c.Ternary):
+                raise Refused('the mapping is one branch of a ?: expression')
+        name = self._new_name()
+        beside = self._declaration()
+        self._edit('split', self._action(), name, name=name)
+        self.unit.additions += [
+            Addition(('local', self.func.name, beside), self.func.path,
+                     {'name': name}),
+            Addition(('function', self.func.name), self.func.path)]
+
+    def _declaration(self) -> str:
+        """The variable behind whose declaration a new one can stand."""
+        names = [v.name for n in self.func.body.walk()
+                 if isinstance(n, c.Decl) for v in n.variables]
+        for stmt in reversed(self.func.body.body):
+            if isinstance(stmt, c.Decl) and len(stmt.variables) == 1:
+                var = stmt.variables[0]
+                if not var.type.dims and not var.static \
+                        and not var.function and names.count(var.name) == 1 \
+                        and var.type.base not in ('struct', 'union'):
+                    return var.name
+        raise Refused('%s() has no declaration behind which the handle could '
+                      'be declared' % self.func.name)
+
+    def _new_name(self) -> str:
+        for name in ('dma', 'mapping', 'dma_addr', 'dma_handle', 'map_addr'):
+            if name not in self.func.words and name not in self.func.locals \
+                    and not self.driver.macro(name):
+                return name
+        raise Refused('no name is free for the handle')
+
+    def _device(self) -> str:
+        device = self.call.args[0]
+        if self.call.name.startswith('pci_'):
+            return '&%s->dev' % text(strip(device), True)
+        return text(device, True)
+
+    # -- messages
+
+    def _say(self, kind: str, message: str, severity: str) -> None:
+        from .plan import Note
+        self.unit.notes.append(Note(kind, self.func.path, self.call.first,
+                                    self.func.name, message, severity))
+
+    def _refuse(self, message: str) -> None:
+        self.unit.refuse(self.func.path, self.call.first, self.func.name,
+                         message)
