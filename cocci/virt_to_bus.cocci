@@ -32,7 +32,13 @@ rule = plan.Rule("virt_to_bus", virt_to_bus.decide, cocci.files)
 // Sites: allocations, frees, addresses; what decides comes from Python
 // ----------------------------------------------------------------------------
 
-@site@
+// Most drivers have nothing to convert; then nothing need be matched.
+@script:python worth@
+@@
+if not rule.may_convert():
+    cocci.include_match(False)
+
+@site depends on worth@
 position p : script:python() { rule.sees("call", p) };
 identifier f = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa, kmalloc,
                 kzalloc, kcalloc, kmalloc_array, kmalloc_obj, kzalloc_obj,
@@ -43,6 +49,66 @@ identifier f = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa, kmalloc,
                 devm_free_pages, memset};
 @@
 f@p(...)
+
+// the declarations beside which a handle shall stand, as far as they match
+@declared_member@
+identifier s;
+identifier v : script:python() { rule.wants(v) };
+type T;
+@@
+struct s { ... T v; ... };
+
+@script:python@
+s << declared_member.s;
+v << declared_member.v;
+@@
+rule.declares("field", s, v)
+
+@declared_unnamed@
+identifier v : script:python() { rule.wants(v) };
+type T, S;
+@@
+typedef struct { ... T v; ... } S;
+
+@script:python@
+s << declared_unnamed.S;
+v << declared_unnamed.v;
+@@
+rule.declares("typedef", s, v)
+
+@declared_variable@
+identifier v : script:python() { rule.wants(v) };
+type T;
+expression e;
+position q;
+@@
+(
+T v@q;
+|
+T v@q = e;
+)
+
+@script:python@
+q << declared_variable.q;
+v << declared_variable.v;
+@@
+rule.declares("local", q[0].current_element, v)
+
+@declared_file_variable@
+identifier v : script:python() { rule.wants(v) };
+type T;
+expression e;
+@@
+(
+static T v;
+|
+static T v = e;
+)
+
+@script:python@
+v << declared_file_variable.v;
+@@
+rule.declares("global", "", v)
 
 @change@
 position p : script:python() { rule.converts("call", p) };
@@ -55,7 +121,7 @@ p << change.p;
 dev; size; cpu; handle; gfp;
 @@
 coccinelle.dev = cocci.make_expr(rule.value(p, "dev"))
-coccinelle.size = cocci.make_expr(rule.value(p, "size"))
+coccinelle.size = cocci.make_expr(virt_to_bus.expression(rule.value(p, "size")))
 coccinelle.cpu = cocci.make_expr(rule.value(p, "cpu"))
 coccinelle.handle = cocci.make_expr(rule.value(p, "handle"))
 coccinelle.gfp = cocci.make_expr(rule.value(p, "gfp"))
@@ -213,7 +279,8 @@ n; count;
 @@
 if rule.adds("array", "field", s, v):
     coccinelle.n = cocci.make_ident(rule.addition("handle", "array", "field", s, v))
-    coccinelle.count = cocci.make_expr(rule.addition("count", "array", "field", s, v))
+    count = virt_to_bus.expression(rule.addition("count", "array", "field", s, v))
+    coccinelle.count = cocci.make_expr(count)
 else:
     cocci.include_match(False)
 
@@ -390,7 +457,8 @@ dev; size; cpu; direction; failure;
 if rule.adds("stream", q[0].current_element, h):
     where = ("stream", q[0].current_element, h)
     coccinelle.dev = cocci.make_expr(rule.addition("dev", *where))
-    coccinelle.size = cocci.make_expr(rule.addition("size", *where))
+    size = virt_to_bus.expression(rule.addition("size", *where))
+    coccinelle.size = cocci.make_expr(size)
     coccinelle.cpu = cocci.make_expr(rule.addition("cpu", *where))
     coccinelle.direction = cocci.make_expr(rule.addition("direction", *where))
     coccinelle.failure = cocci.make_stmt(rule.addition("failure", *where))
@@ -482,6 +550,16 @@ expression e;
 + dma_addr_t
   v@q = e;
 )
+
+// ----------------------------------------------------------------------------
+// A product, which alone would be taken for a declaration by spatch
+// ----------------------------------------------------------------------------
+
+@depends on patch@
+expression e;
+@@
+- _p(e)
++ e
 
 // ----------------------------------------------------------------------------
 // The header of the DMA API

@@ -55,6 +55,7 @@ _PURE = frozenset('get_order roundup_pow_of_two rounddown_pow_of_two ALIGN '
                   'min_t array_size array3_size size_mul size_add struct_size '
                   'BIT DIV_ROUND_UP ilog2 order_base_2 ARRAY_SIZE '
                   'offsetof sizeof_field'.split())
+_FREES = frozenset(('kfree', 'free_page', 'free_pages', 'devm_kfree'))
 _CONSTANT = re.compile(r'^[A-Z_][A-Z0-9_]*$')
 
 
@@ -111,6 +112,7 @@ class Size:
         self.call, self.func, self.pointer = call, func, pointer
         self.base = _base(pointer)
         self.freed: c.Expr | None = None
+        self.free: c.Node | None = None
         self.form = ALLOCATIONS[call.name]
         if max(self.form.sizes, default=-1) >= len(call.args):
             raise Unfit('%s() is not called as usual' % call.name)
@@ -120,9 +122,9 @@ class Size:
         return self._fill([text(self.call.args[i], casts=True)
                            for i in self.form.sizes])
 
-    def at(self, func: c.Function, pointer: c.Expr) -> str:
-        """The size in a function that calls the memory `pointer`."""
-        self.freed = pointer
+    def at(self, func: c.Function, pointer: c.Expr, free: c.Node) -> str:
+        """The size where a function frees the memory, which it calls `pointer`."""
+        self.freed, self.free = pointer, free
         base = _base(pointer)
         parts = []
         for index in self.form.sizes:
@@ -247,7 +249,12 @@ class Size:
         param = any(p.name == name for p in self.func.params)
         if self.definitions.addresses(found) or len(values) + param != 1:
             raise Unfit('its size `%s` is a variable that changes' % name)
-        if func is self.func:
+        if func is self.func and self._frees_before():
+            raise Unfit('its size `%s` is that of the new memory where the old '
+                        'memory is freed: keep the allocated size in a field'
+                        % name)
+        if func is self.func and (param or self._dominates(
+                values[0][1].node, self.free)):
             return name
         if param:
             raise Unfit('its size `%s` is a parameter of %s(), not known where '
@@ -287,18 +294,46 @@ class Size:
                         % (text(expr), func.name))
         return '%s%s%s' % (base, '->' if expr.arrow else '.', expr.name)
 
+    def _dominates(self, first: c.Node, then: c.Node) -> bool:
+        steps = graph(self.func)
+        here, there = steps.step_of(then), steps.step_of(first)
+        return bool(here and there and id(there) in steps.dominators().get(
+            id(here), ()))
+
+    def _frees_before(self) -> bool:
+        """Does the function free older memory before it allocates anew?"""
+        steps = graph(self.func)
+        free, new = steps.step_of(self.free), steps.step_of(self.call)
+        return self._dominates(self.free, self.call) or not self._dominates(
+            self.call, self.free) and new in steps.reachable(
+                [s for s, _ in free.next])
+
+    def _stale(self, place) -> bool:
+        """May the field be set, and older memory be left or freed after it?"""
+        steps = graph(self.func)
+        new = steps.step_of(self.call)
+        todo, seen = [s for s, _ in steps.step_of(place.node).next], set()
+        while todo:
+            step = todo.pop()
+            if step is new or id(step) in seen:
+                continue
+            seen.add(id(step))
+            if step is steps.exit or any(
+                    call.name in _FREES and text(self.pointer) in map(
+                        text, call.args) for call in step.calls()):
+                return True
+            todo += [s for s, _ in step.next]
+        return False
+
     def _set_before(self, place) -> bool:
         """Is the field set only before the memory is allocated?"""
         if place.function is None:
             return False
-        if place.function is self.func:
-            steps = graph(self.func)
-            here, there = steps.step_of(self.call), steps.step_of(place.node)
-            if here and there and id(there) in steps.dominators().get(
-                    id(here), ()):
-                return True
-        return all(e.root.kind in ('probe', 'init')
-                   for e in self.reach.entries(place.function))
+        if all(e.root.kind in ('probe', 'init')
+               for e in self.reach.entries(place.function)):
+            return True
+        return place.function is self.func and self._dominates(
+            place.node, self.call) and not self._stale(place)
 
     def _sized(self, expr: c.Expr, func: c.Function, base: str) -> str:
         """The argument of sizeof: only its type matters."""

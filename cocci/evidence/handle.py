@@ -25,6 +25,8 @@ _COHERENT = frozenset('dma_alloc_coherent dmam_alloc_coherent dma_alloc_attrs '
                       'dmam_alloc_attrs dma_zalloc_coherent '
                       'dma_alloc_noncoherent'.split())
 
+_SIGNED = frozenset('< > <= >= >>'.split())     # what signed integers do else
+
 
 class NoHandle(Exception):
     """There is no place for a handle; args are message, path, line."""
@@ -109,14 +111,20 @@ def _assigned_to(use: Use) -> c.Expr | None:
 
 def choose(driver: Driver, definitions: Definitions, pointers: Pointers,
            obj: Object, sites: list, allocations: list[Use],
-           func: c.Function | None, anchors: set[str]) -> Handle:
+           func: c.Function | None, anchors: set[str],
+           hardware: frozenset[str]) -> Handle:
     """The handle for a buffer that becomes coherent memory.
 
-    anchors are the fields beside which a handle is declared already.
+    anchors are the fields beside which a handle is declared already, hardware
+    the structs whose layout belongs to the device.
     """
     reused = _existing(driver, definitions, pointers, obj, sites)
-    if reused:
+    if reused and not (reused.additions and obj.owner in hardware):
         return reused
+    if obj.kind == 'field' and obj.owner in hardware:
+        raise NoHandle('%s is read by the device: a handle cannot be put in'
+                       % obj.owner, driver.struct(obj.owner).path,
+                       driver.struct(obj.owner).first.line)
     if obj.kind == 'field':
         return _new_field(driver, obj, anchors)
     if obj.kind == 'local':
@@ -194,13 +202,15 @@ def _may_be_retyped(driver: Driver, pointers: Pointers, found: Object,
     decl = _declaration(driver, found, func)
     if decl is None or len(decl.variables) != 1:
         return False
+    signed = var.type.base in ('int', 'long', 's32', 'long int', 's64')
     for inside, node in pointers.mentions(found.name):
         if driver.object_of(node, inside) != found:
             continue
         for up in parents(inside).chain(node):
             if isinstance(up, c.Cast) and up.type.pointers \
                     or isinstance(up, c.Call) and prints(up.name) \
-                    or isinstance(up, c.Binary) and up.op in '/%':
+                    or isinstance(up, c.Binary) and (
+                        up.op in '/%' or up.op in _SIGNED and signed):
                 return False
             if isinstance(up, (c.Stmt, c.Assign)):
                 break
@@ -214,7 +224,8 @@ def _retype(driver: Driver, found: Object, func: c.Function) -> list[Addition]:
     owner = _owner(driver, found)
     path = driver.struct(found.owner).path if found.kind == 'field' \
         else _file_of(driver, found, func)
-    return [Addition(('retype', found.kind, owner, found.name), path),
+    return [Addition(('retype', found.kind, owner, found.name), path,
+                     declaration=(found.kind, owner, found.name)),
             Addition(('retype', found.name), path)]
 
 
@@ -272,7 +283,7 @@ def _near(obj: Object, owner: str, name: str, struct: c.Struct, decl: c.Decl,
         anchors.add(struct.tag + var.name)
         return Handle(name, [
             Addition((side, 'field', owner, var.name), struct.path,
-                     {'handle': name, 'count': ''}),
+                     {'handle': name, 'count': ''}, ('field', owner, var.name)),
             Addition((side, 'field', var.name), struct.path)])
     raise NoHandle('`%s` is declared together with other fields: declare it '
                    'alone, so that a handle can stand beside it' % str(obj),
@@ -328,7 +339,8 @@ def _declared(driver: Driver, kind: str, owner: str, name: str, handle: str,
     elif rest.startswith(('/*', '//')) or kind in ('typedef', 'global'):
         side = 'before'
     values = {'handle': handle, 'count': ''.join(var.type.dims)}
-    return Handle(handle, [Addition((side, kind, owner, name), path, values),
+    return Handle(handle, [Addition((side, kind, owner, name), path, values,
+                                    (kind, owner, name)),
                            Addition((side, kind, name), path)])
 
 

@@ -40,11 +40,13 @@ class Addition:
     """A change that is found by names rather than by a position.
 
     key is what SmPL asks with, for example ('field', 'struct foo', 'ring').
+    declaration is one that SmPL must have matched before: (kind, owner, name).
     """
 
     key: tuple[str, ...]
     path: str
     values: dict[str, str] = field(default_factory=dict)
+    declaration: tuple[str, ...] = ()
 
 
 @dataclass
@@ -93,6 +95,7 @@ class _Group:
     def __init__(self, files: list[str]):
         self.shown = {os.path.realpath(f): f for f in files}
         self.seen: set[tuple[str, Key]] = set()
+        self.declared: set[tuple[str, ...]] = set()
         self.edits: dict[Key, Edit] | None = None
         self.additions: dict[tuple[str, ...], dict[str, str]] = {}
         self.units: list[Unit] = []
@@ -116,12 +119,27 @@ class Rule:
         """A further virtual rule was given on the command line (-D name)."""
         self._options.add(name)
 
+    def may_convert(self) -> bool:
+        """Is there anything to convert?  If not, no site need be shown."""
+        return any(unit.edits and not unit.refused
+                   for unit in self._decided().units)
+
     def sees(self, kind: str, p: Any) -> bool:
         """SmPL matched a site; always True."""
         self._current().seen.add((kind, _key(p)))
         return True
 
+    def declares(self, *key: str) -> bool:
+        """SmPL can match this declaration, (kind, owner, name); always True."""
+        self._current().declared.add(key)
+        return True
+
     # -- what SmPL asks
+
+    def wants(self, name: str) -> bool:
+        """Does an addition change a declaration of this name?"""
+        return any(a.declaration[-1:] == (name,)
+                   for unit in self._decided().units for a in unit.additions)
 
     def converts(self, kind: str, p: Any) -> bool:
         edit = self._settled().edits.get(_key(p))
@@ -186,13 +204,19 @@ class Rule:
             self._group = _Group(list(files))
         return self._group
 
-    def _settled(self) -> _Group:
+    def _decided(self) -> _Group:
+        """The group with its units, before it is known what SmPL matches."""
         group = self._current()
-        if group.edits is None:
-            group.edits = {}
+        if group.driver is None:
             group.driver = _driver(tuple(
                 _driver_files(list(group.shown.values()))))
             group.units = self.decide(group.driver, frozenset(self._options))
+        return group
+
+    def _settled(self) -> _Group:
+        group = self._decided()
+        if group.edits is None:
+            group.edits = {}
             for unit in group.units:
                 self._settle(group, unit)
         return group
@@ -227,6 +251,17 @@ class Rule:
                 unit.refuse(edit.path, edit.token, edit.function,
                             'two conversions want to change this place')
                 return
+        for addition in unit.additions:
+            if addition.declaration and addition.declaration not in group.declared:
+                edit = unit.edits[0]
+                unit.refuse(edit.path, edit.token, edit.function,
+                            'spatch cannot change the declaration of `%s`%s: '
+                            'declare the struct on its own, without variables, '
+                            'attributes or a second typedef behind it'
+                            % (addition.declaration[-1],
+                               ' in %s' % addition.declaration[1]
+                               if addition.declaration[1] else ''))
+                return
         for edit in unit.edits:
             group.edits[os.path.realpath(edit.path), edit.token.line,
                         edit.token.column] = edit
@@ -251,7 +286,9 @@ def _driver_files(given: list[str]) -> list[str]:
     listed = os.environ.get('COCCI_DMA_DRIVER')
     if listed:
         with open(listed, encoding='utf-8') as handle:
-            return json.load(handle)
+            drivers = json.load(handle)
+        # spatch leaves out files of a group that no rule can match
+        return max(drivers, key=lambda d: len(set(given) & set(d[0])))[1]
     out: list[str] = []
     for path in given:
         driver = kbuild.driver_of(path)

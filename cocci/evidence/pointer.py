@@ -11,6 +11,7 @@ from typing import Iterator, NamedTuple
 from . import cparse as c
 from .checks import parents
 from .driver import Driver, Object, strip, text
+from .reach import is_null
 
 #: Calls that give the address of memory for a device.
 ADDRESS = frozenset('virt_to_bus isa_virt_to_bus virt_to_phys __pa'.split())
@@ -231,7 +232,7 @@ class Pointers:
                 if up.op == '=':
                     use('assigned', up.right)
                     node = up              # the value of the assignment
-                    if isinstance(above.of(up), c.Stmt):
+                    if isinstance(above.of(up), c.Stmt) or is_null(up):
                         return None
                     continue
                 if obj == origin:

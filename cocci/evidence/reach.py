@@ -166,6 +166,8 @@ def _last(expr: c.Expr) -> str:
 
 def is_null(expr: c.Expr | None) -> bool:
     expr = strip(expr)
+    while isinstance(expr, c.Assign) and expr.op == '=':
+        expr = strip(expr.right)                     # x->a = x->b = NULL
     return isinstance(expr, c.Id) and expr.name == 'NULL' \
         or isinstance(expr, c.Literal) and expr.text == '0'
 
@@ -371,11 +373,14 @@ class Outcome:
                     names.add(text(right.left))
         return frozenset(names)
 
-    def through(self, step: Step) -> set[str]:
-        """Values returned on the paths from entry that go through a step."""
-        return self._walk(step)
+    def through(self, step: Step, without: Step | None = None) -> set[str]:
+        """Values returned on the paths from entry that go through a step,
+        and not through another.  A step that no path was found to go through
+        may do anything."""
+        return self._walk(step, without) or (
+            set() if without else {UNKNOWN})
 
-    def _walk(self, step: Step) -> set[str]:
+    def _walk(self, step: Step, without: Step | None) -> set[str]:
         if self.graph.incomplete:
             return {UNKNOWN}
         out: set[str] = set()
@@ -383,6 +388,8 @@ class Outcome:
         todo: list[tuple[Step, Facts, bool]] = [(self.graph.entry, {}, False)]
         while todo:
             here, facts, marked = todo.pop()
+            if here is without:
+                continue
             if marked:
                 self.later.add(id(here))
             marked = marked or here is step
@@ -551,8 +558,7 @@ class Outcome:
             if is_null(right):
                 when = {('==', True): ZERO, ('==', False): ERROR,
                         ('!=', True): ERROR, ('!=', False): ZERO,
-                        ('<', True): ERROR, ('<', False): ZERO,
-                        ('>=', True): ZERO, ('>=', False): ERROR}
+                        ('<', True): ERROR, ('>=', False): ERROR}
                 if (op, truth) in when:
                     self._learn(left, when[op, truth], facts)
         else:

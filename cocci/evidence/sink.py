@@ -42,6 +42,11 @@ class NotDevice(Exception):
     """The address is not, or not provably, given to a device."""
 
 
+def is_register(name: str) -> bool:
+    """Does a function of the kernel with this name write device registers?"""
+    return bool(_REGISTER.match(name))
+
+
 def goes_to_device(driver: Driver, definitions: Definitions, pointers: Pointers,
                    site) -> bool:
     """Does a device get the address of this site?
@@ -141,7 +146,7 @@ def _argument(driver: Driver, definitions: Definitions, pointers: Pointers,
         raise NotDevice('%s() works on the address itself: the cache handling '
                         'must go, or become dma_map_single(), together with it'
                         % name)
-    if _REGISTER.match(name):
+    if is_register(name):
         return True
     if prints(name):
         return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from . import cparse as c
 from . import report
@@ -23,7 +24,7 @@ from .handle import Handle, NoHandle, choose, existing_allocation
 from .plan import Addition, Edit, Note, Unit
 from .pointer import ADDRESS, INVERSE, RELEASE, Pointers, Use, prints
 from .reach import Definitions, NotBound, Reach, is_null
-from .sink import NotDevice, goes_to_device
+from .sink import NotDevice, goes_to_device, is_register
 from .stream import NoStream, is_transfer, transfer
 
 _NAMES = ADDRESS | INVERSE
@@ -76,7 +77,7 @@ class _Buffer(Unit):
             return
         for spot in spots:
             where = '' if spot[:2] == (path, token) else ' (%s:%d)' % (
-                path, token.line)
+                os.path.basename(path), token.line)
             self.notes.append(Note('refusal', *spot, message + where,
                                    evidence=evidence or []))
 
@@ -96,6 +97,7 @@ class _Decision:
         self.definitions = Definitions(driver)
         self.devices = Devices(driver, self.reach, self.definitions)
         self._anchors: set[str] = set()
+        self._hardware: frozenset[str] = frozenset()
 
     def units(self) -> list[Unit]:
         units: list[Unit] = []
@@ -119,18 +121,29 @@ class _Decision:
                 except NoBuffer as exc:
                     units.append(self._refusal(path, token, func.name,
                                                self._no_buffer(site, str(exc))))
+        self._hardware = self._read_by_device(
+            [s for sites in buffers.values() for s in sites])
         self._join(buffers)
         return units + [self._unit(key[0], sites)
                         for key, sites in buffers.items()]
 
     def _join(self, buffers: dict[tuple[Object, int], list[Site]]) -> None:
         """A local pointer that is kept in a field is one buffer with it."""
-        for key in [k for k in buffers if k[0].kind != 'local']:
-            carrier = self._carrier(key[0])
-            if carrier:
-                local = (Object('local', carrier.func.name, carrier.name),
-                         id(carrier.func))
-                buffers[key] += buffers.pop(local, [])
+        for key in [k for k in buffers if k[0].kind == 'local']:
+            kept = self._kept(key[0], buffers[key][0].func)
+            if kept is not None:
+                buffers.setdefault((kept, 0), []).extend(buffers.pop(key))
+
+    def _kept(self, obj: Object, func: c.Function) -> Object | None:
+        """The field or global that a local variable hands its memory to."""
+        found = {self.driver.object_of(node.left, func)
+                 for node in func.body.walk() if isinstance(node, c.Assign)
+                 and _hands_over(node.right) == obj.name}
+        kept = [o for o in found if o and o.kind != 'local'
+                and (o.kind != 'field' or o.owner)]
+        carrier = self._carrier(kept[0]) if len(kept) == 1 else None
+        return kept[0] if carrier and (carrier.func, carrier.name) == (
+            func, obj.name) else None
 
     def _carrier(self, obj: Object) -> _Carrier | None:
         """The local variable that hands an object its memory: `x->p = p`."""
@@ -139,6 +152,8 @@ class _Decision:
             value = strip(value)
             if is_null(value):
                 continue
+            while isinstance(value, c.Assign) and value.op == '=':
+                value = strip(value.left)            # x->p = p = kmalloc()
             if not isinstance(value, c.Id) or not isinstance(place.node, c.Assign) \
                     or place.function is None:
                 return None
@@ -320,6 +335,7 @@ class _Decision:
             self._device_sinks(sites)
             for site in sites:
                 self._address(unit, site, handle)
+            self._no_way_back()
             return
         carrier = self._carrier(obj) if obj.kind != 'local' else None
         source = obj
@@ -333,7 +349,8 @@ class _Decision:
         self._device_sinks(sites)
         try:
             handle = choose(self.driver, self.definitions, self.pointers, obj,
-                            sites, allocations, owner, self._anchors)
+                            sites, allocations, owner, self._anchors,
+                            self._hardware)
         except NoHandle as exc:
             raise Refused(*exc.args) from None
         if obj.kind == 'local' and is_transfer(uses):
@@ -374,7 +391,8 @@ class _Decision:
                           'kmalloc() and freed here' % obj.name)
         reason = why_atomic(self.driver, func, site.call)
         try:
-            size = self._size(allocations[0]).at(func, site.address.base)
+            size = self._size(allocations[0]).at(func, site.address.base,
+                                                 site.call)
         except Unfit as exc:
             raise Refused(str(exc), func.path, site.call.first.line) from None
         dev = self._device(func, site.call, obj, None)
@@ -416,14 +434,32 @@ class _Decision:
 
     def _no_way_back(self) -> None:
         """Coherent memory is not found again by bus_to_virt(handle)."""
-        for func in self.driver.functions_with(*_BACK):
-            for call in func.calls():
-                if call.name in _BACK and 'resource' not in text(call):
-                    raise Refused('the driver turns addresses back into '
-                                  'pointers with %s(), perhaps one of this '
-                                  'memory: use an index or a lookup by handle '
-                                  'there first' % call.name, func.path,
-                                  call.first.line)
+        if self._way_back is not None:
+            name, path, line = self._way_back
+            raise Refused('the driver turns addresses back into pointers with '
+                          '%s(), perhaps one of this memory: use an index or a '
+                          'lookup by handle there first' % name, path, line)
+
+    @cached_property
+    def _way_back(self) -> tuple[str, str, int] | None:
+        """Where the driver makes a pointer of an address: name, path, line."""
+        for source in self.driver.files_with(*_BACK):
+            harmless = {call.first.start for func in source.all_functions()
+                        if func.words & set(_BACK) for call in func.calls()
+                        if call.name in _BACK and _elsewhere(call)}
+            for tok, after in [*zip(source.tokens, source.tokens[1:]),
+                               *zip(source.dead, source.dead[1:])]:
+                inside = source.function_at(tok.line)
+                if tok.kind == 'id' and tok.text in _BACK \
+                        and after.text == '(' and tok.start not in harmless \
+                        and (inside is None or inside.name_token is not tok) \
+                        and not _declares(source, tok):
+                    return tok.text, source.path, tok.line
+            for macro in source.macros.values():
+                for tok in c.tokenize(macro.body):
+                    if tok.kind == 'id' and tok.text in _BACK:
+                        return tok.text, source.path, macro.line
+        return None
 
     def _allocations(self, obj: Object, uses: list[Use]) -> list[Use]:
         """The allocations that the pointer gets its memory from."""
@@ -570,6 +606,20 @@ class _Decision:
                             'field', struct.tag, var.name)).split('.')[0],
                                        var.name))
 
+    def _read_by_device(self, sites: list[Site]) -> frozenset[str]:
+        """The structs in memory that the device is given the address of."""
+        todo = [self.driver.struct_of(self.driver.type_of(
+            strip(site.call.args[0]), site.func)) for site in sites]
+        tags: set[str] = set()
+        while todo:
+            struct = todo.pop()
+            if struct is None or struct.tag in tags:
+                continue
+            tags.add(struct.tag)
+            todo += [self.driver.struct_of(v.type) for v in
+                     struct.fields.values() if not v.type.pointers]
+        return frozenset(tags)
+
     def _device_sinks(self, sites: list[Site]) -> None:
         proof = False
         for site in sites:
@@ -583,11 +633,19 @@ class _Decision:
             raise Refused('no place was found where a device gets this address '
                           '(it is only printed or compared)')
         phys = next((s for s in sites if 'bus' not in s.call.name), None)
-        if phys is not None and not self.driver.files_with(*_DOES_DMA):
+        if phys is not None and not self.driver.files_with(*_DOES_DMA) \
+                and not any(self._is_programmed(s) for s in sites):
             raise Refused('%s() is no proof of DMA, and the driver nowhere uses '
                           'the DMA API or sets a DMA mask: firmware may want the '
                           'physical address' % phys.call.name, phys.path,
                           phys.call.first.line)
+
+    def _is_programmed(self, site: Site) -> bool:
+        """Is it written to a register, or in a driver for a PCI device?"""
+        if self.driver.files_with('pci_driver'):
+            return True
+        return any(isinstance(up, c.Call) and is_register(up.name)
+                   for up in parents(site.func).chain(site.call))
 
     # -- the pieces of a conversion
 
@@ -690,7 +748,7 @@ class _Decision:
         sizes = set()
         for allocation in allocations:
             try:
-                sizes.add(self._size(allocation).at(func, use.pointer))
+                sizes.add(self._size(allocation).at(func, use.pointer, call))
             except Unfit as exc:
                 raise Refused(str(exc), use.path, call.first.line) from None
         if len(sizes) != 1:
@@ -765,6 +823,21 @@ class _Decision:
 
 
 # ------------------------------------------------------------------- helpers
+
+def expression(words: str) -> str:
+    """Words that spatch takes for an expression: `A * b` is a declaration.
+
+    The rule removes the mark again, which is short for the sake of the layout.
+    """
+    return '_p(%s)' % words if re.match(
+        r'^[A-Za-z_]\w*\s*\*\s*[A-Za-z_]\w*$', words) else words
+
+
+def _hands_over(value: c.Expr) -> str:
+    """`p` of `x = p`, and of `x = p = kmalloc()`."""
+    value = strip(value)
+    return text(value.left if isinstance(value, c.Assign) else value)
+
 
 def _devm(use: Use) -> bool:
     return ALLOCATIONS[use.node.name].device >= 0
@@ -845,6 +918,13 @@ def _null(path: str, func: c.Function, call: c.Call) -> Unit:
         'call', path, call.first, func.name,
         '%s(NULL) is an end mark and no address: use 0' % call.name,
         {'handle': '0'})])
+
+
+def _elsewhere(call: c.Call) -> bool:
+    """Does it make a pointer of a constant, or of a device's own memory?"""
+    words = text(call.args[0]) if call.args else ''
+    return 'resource' in words or not re.search(r'\b[a-z_]\w*|->', re.sub(
+        r'\b0x\w+', '0', words))
 
 
 def _declares(source: c.SourceFile, token: c.Token) -> bool:
