@@ -39,7 +39,13 @@ rule.option("net")
 // What SmPL can rewrite: each place tells the plan that it was seen
 // ----------------------------------------------------------------------------
 
-@seen_alloc@
+// Most drivers have nothing to convert; then nothing need be matched.
+@script:python worth@
+@@
+if not rule.may_convert():
+    cocci.include_match(False)
+
+@seen_alloc depends on worth@
 position p : script:python() { rule.sees("alloc", p) };
 @@
 (
@@ -48,39 +54,39 @@ position p : script:python() { rule.sees("alloc", p) };
  dma_alloc_attrs@p(...)
 )
 
-@seen_call@
+@seen_call depends on worth@
 identifier f;
 position p : script:python() { rule.sees("free", p) };
 @@
 f@p(...);
 
-@seen_if@
+@seen_if depends on worth@
 expression e;
 statement s;
 position p : script:python() { rule.sees("if", p) };
 @@
 if@p (e) s
 
-@seen_for@
+@seen_for depends on worth@
 statement s;
 position p : script:python() { rule.sees("loop", p) };
 @@
 for@p (...;...;...) s
 
-@seen_while@
+@seen_while depends on worth@
 expression e;
 statement s;
 position p : script:python() { rule.sees("loop", p) };
 @@
 while@p (e) s
 
-@seen_assign@
+@seen_assign depends on worth@
 expression x, e;
 position p : script:python() { rule.sees("assign", p) };
 @@
 x@p = e;
 
-@seen_function@
+@seen_function depends on worth@
 identifier f;
 position p : script:python() { rule.sees("function", p) };
 @@
@@ -209,15 +215,42 @@ l << jump.l;
 to;
 @@
 key = "goto", p[0].current_element, l
-if rule.adds(*key):
+if rule.adds(*key) and rule.addition("to", *key).startswith("goto "):
+    coccinelle.to = cocci.make_ident(rule.addition("to", *key)[5:-1])
+else:
+    cocci.include_match(False)
+
+// the name alone: for a whole statement spatch 1.3 would add braces
+@depends on patch && target@
+identifier jump.l, target.to;
+position jump.p;
+@@
+  goto@p
+- l
++ to
+  ;
+
+@leave depends on patch@
+identifier l;
+position p;
+@@
+goto@p l;
+
+@script:python way_out@
+p << leave.p;
+l << leave.l;
+to;
+@@
+key = "goto", p[0].current_element, l
+if rule.adds(*key) and not rule.addition("to", *key).startswith("goto "):
     coccinelle.to = cocci.make_stmt(rule.addition("to", *key))
 else:
     cocci.include_match(False)
 
-@depends on patch && target@
-identifier jump.l;
-position jump.p;
-statement target.to;
+@depends on patch && way_out@
+identifier leave.l;
+position leave.p;
+statement way_out.to;
 @@
 - goto@p l;
 + to

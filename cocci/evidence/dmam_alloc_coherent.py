@@ -67,6 +67,14 @@ _HARMLESS_ACTION = re.compile(
     r'pci_disable_device|of_node_put|put_device|mutex_destroy|gpiod_|dev_)')
 
 
+#: Counters of users, and the operators that change one.
+_COUNTING = re.compile(r'^(atomic\w*|refcount|kref)_\w*(inc|dec|add|sub|get|put|'
+                       r'read)\w*$')
+#: Words in a macro that name no variable and no label.
+_NO_NAME = re.compile(r'\b(struct|union|enum)\s+\w+|(->|\.)\s*\w+')
+_STEPS = frozenset(['++', '--', 'p++', 'p--'])
+
+
 class Refused(Exception):
     """A reason not to convert, and the place where it stands."""
 
@@ -192,6 +200,8 @@ class Buffers:
                 if index < len(place.node.args):
                     self._trace(place.node.args[index], place.function, seen,
                                 found, other, unknown)
+        if isinstance(expr, c.Unary) and func is not None:
+            unknown.append(here)        # what it points to, not what it is
         for value, place in self.definitions.of(item):
             known = True
             self._trace(value, place.function, seen, found, other, unknown)
@@ -288,8 +298,8 @@ class Promotion:
                 self.frees_of[alloc].append(free)
                 if other or unknown:
                     self.shared[alloc] = (other + unknown)[0]
-            if not found and unknown:
-                self.lost.append((free, unknown[0]))
+            if not found and (unknown or not other):
+                self.lost.append((free, unknown[0] if unknown else free.place))
 
     def groups(self) -> list[list[Call]]:
         """Allocations that share a free belong together."""
@@ -343,6 +353,7 @@ class Promotion:
         self._check_flags(alloc)
         self._check_driver()
         self._check_guard(alloc)
+        self._check_counted(alloc)
         self._check_fatal(alloc)
         self._check_order(alloc)
 
@@ -413,13 +424,50 @@ class Promotion:
                 if before.kind == 'cond' and before is not step \
                         and id(before) in first and any(
                             self.driver.object_of(n, func) == target
-                            for n in before.tree.walk()
+                            for n in _read(before.tree)
                             if isinstance(n, (c.Id, c.Member))):
                     raise Refused('it is only allocated if `%s`: the pointer '
                                   'may outlive the binding'
                                   % text(before.tree),
                                   Place(func.path, func, before.tree))
             todo += [(p.function, p.node) for p in self.reach.callers(func)]
+
+    def _check_counted(self, alloc: Call) -> None:
+        """`if (users++ == 0)`: one buffer for several devices would go with
+        the first of them."""
+        todo, seen = [(alloc.func, alloc.call)], set()
+        while todo:
+            func, node = todo.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            outcome = self._outcome(func)
+            step = outcome.graph.step_of(node)
+            for cond in outcome.graph.reachable([step], backwards=True) \
+                    if step else ():
+                if cond.kind == 'cond' and cond is not step \
+                        and self._counts(cond.tree, func) \
+                        and outcome.through(cond, step) - {ERROR}:
+                    raise Refused('it is only allocated if `%s`: devices may '
+                                  'share the buffer' % text(cond.tree),
+                                  Place(func.path, func, cond.tree))
+            todo += [(p.function, p.node) for p in self.reach.callers(func)]
+
+    def _counts(self, cond: c.Expr, func: c.Function) -> bool:
+        """Does a condition look at something that outlives probe and that the
+        driver counts?"""
+        for node in cond.walk():
+            if isinstance(node, c.Call) and _COUNTING.match(node.name):
+                return True
+            if not isinstance(node, (c.Id, c.Member)):
+                continue
+            item = self.driver.object_of(node, func)
+            if item is not None and item.kind != 'local' and any(
+                    isinstance(value, c.Unary) and value.op in _STEPS
+                    or isinstance(value, c.Assign) and value.op in ('+=', '-=')
+                    for value, _ in self.definitions.of(item)):
+                return True
+        return False
 
     @staticmethod
     def _outcome(func: c.Function, focus: tuple[str, ...] = ()) -> Outcome:
@@ -535,7 +583,8 @@ class Promotion:
         if not frees and self.lost:
             free, place = self.lost[0]
             raise Refused('it is not clear which buffer is freed at %s:%d'
-                          % (free.func.path, free.call.first.line), place)
+                          % (os.path.basename(free.func.path),
+                             free.call.first.line), place)
         self._check_other_free(alloc)
         if not frees:
             raise Refused('the buffer is never freed in this driver: a leak, '
@@ -551,7 +600,16 @@ class Promotion:
                               'not traced' % text(place.node), free.place)
 
     def _alike(self, alloc: Call, free: Call) -> bool:
-        """Could a free of an unknown buffer be meant for this allocation?"""
+        """Could a free of an unknown buffer be meant for this allocation?
+
+        Another field is another buffer, unless it has its name or size; a
+        parameter or a variable may be any.
+        """
+        pointer = strip(free.call.args[2])
+        while isinstance(pointer, c.Index):
+            pointer = strip(pointer.base)
+        if not isinstance(pointer, c.Member):
+            return True
         names = {n.name for n in free.call.args[2].walk()
                  if isinstance(n, (c.Id, c.Member))}
         last = strip(alloc.target)
@@ -583,6 +641,10 @@ class Promotion:
             if entry.root.kind not in ('probe', 'remove'):
                 raise Refused('the buffer is also freed from %s'
                               % _entry(entry), free.place)
+        probes = self._drivers(alloc.func, 'probe')
+        if probes and self._drivers(free.func, 'remove') - probes:
+            raise Refused('it is freed in remove of another driver than the '
+                          'one that allocates it', free.place)
         try:
             self.bound.probes_of(free.device, free.func)
         except NotBound as why:
@@ -600,6 +662,20 @@ class Promotion:
             if bad:
                 raise Refused('%s may succeed after this free: a temporary '
                               'buffer' % bad.name, free.place)
+
+    def _drivers(self, func: c.Function, kind: str) -> set[str]:
+        """The struct platform_driver etc. through whose field of some kind a
+        function is reached; those that are initialised at file scope."""
+        out = set()
+        for entry in self.reach.entries(func):
+            root = entry.root
+            if root.kind == kind and root.path in self.driver.paths:
+                out |= {var.name for var in
+                        self.driver.file(root.path).globals.values()
+                        if isinstance(var.init, c.InitList)
+                        and var.init.first.line <= root.line
+                        <= var.init.last.line}
+        return out
 
     def _check_kept(self, free: Call) -> None:
         """Does remove keep the buffer when the device could not be stopped?
@@ -845,6 +921,14 @@ class Plan:
         return packed('%s,%s' % (source.source(alloc.size),
                                  source.source(alloc.call.args[2])))
 
+    def _twin(self, alloc: Call, allocs: list[Call]) -> Call | None:
+        """Another allocation that SmPL would take for this one."""
+        for other in self.promotion.allocs:
+            if other not in allocs and other.func.name == alloc.func.name \
+                    and self._key(other) == self._key(alloc):
+                return other
+        return None
+
     # -- what has to go
 
     def _cuts(self, frees: Iterable[Call]) -> 'Removal':
@@ -864,6 +948,12 @@ class Plan:
             removal = self._cuts(frees)
         except Refused as why:
             return _refusal(allocs, why.reason, why.place)
+        for alloc in allocs:
+            twin = self._twin(alloc, allocs)
+            if twin:
+                return _refusal(allocs, 'another allocation of %s reads the '
+                                'same and has to stay' % alloc.func.name,
+                                twin.place)
         for group, theirs in part:
             for alloc in group:
                 own = self.promotion.frees_of[id(alloc.call)]
@@ -893,7 +983,8 @@ class Removal:
         self.todo = list(going)
         while self.todo:
             func = self.todo.pop()
-            self.cuts[func] = Cut(func, going[func])
+            self.cuts[func] = Cut(func, going[func],
+                                  in_macros=self._in_macros(func))
             if self.cuts[func].empty and func not in self.gone:
                 for place in self._without(func):
                     going.setdefault(place.function, []).append(
@@ -903,6 +994,23 @@ class Removal:
         self._check_names()
         self._check_directives()
         self._check_helpers()
+
+    def _in_macros(self, func: c.Function) -> frozenset[str]:
+        """Names that stand in the macros that a function uses."""
+        out: set[str] = set()
+        seen: set[str] = set()
+        todo = set(func.words)
+        while todo:
+            name = todo.pop()
+            seen.add(name)
+            macro = self.driver.macro(name)
+            if macro is not None:
+                words = set(re.findall(r'[A-Za-z_]\w*',
+                                       _NO_NAME.sub('', macro.body)))
+                words -= set(macro.params or ())
+                out |= words
+                todo |= words - seen
+        return frozenset(out)
 
     def _resets(self, free: Call, going: dict[c.Function, list[c.Stmt]]
                 ) -> list[c.Stmt]:
@@ -955,7 +1063,7 @@ class Removal:
                     isinstance(n, c.Call) and n.name in _FREES
                     for n in node.then.walk()):
                 skip |= {id(n) for n in node.cond.walk()}
-        for node in func.body.walk():
+        for node in _read(func.body):
             if id(node) not in skip:
                 yield node
 
@@ -1117,6 +1225,16 @@ class Removal:
             return Edit('free', func.path, strip(stmt.expr).first, func.name,
                         '')
         raise CannotCut('it stands in a loop macro', stmt)
+
+
+def _read(tree: c.Node) -> Iterator[c.Node]:
+    """What an expression reads: not what it only takes the size of."""
+    if isinstance(tree, c.Sizeof) \
+            or isinstance(tree, c.Call) and tree.name == 'ARRAY_SIZE':
+        return
+    yield tree
+    for child in tree.children():
+        yield from _read(child)
 
 
 def packed(code: str) -> str:

@@ -55,9 +55,11 @@ class Cut:
     """The removal of statements from one function."""
 
     def __init__(self, func: c.Function, statements: list[c.Stmt],
-                 pure_calls: frozenset[str] = frozenset()):
+                 pure_calls: frozenset[str] = frozenset(),
+                 in_macros: frozenset[str] = frozenset()):
         self.func = func
         self.pure_calls = pure_calls
+        self.in_macros = in_macros              # names that its macros mention
         self.removed: dict[int, c.Stmt] = {}
         self._by_label: set[int] = set()        # removed along with a label
         self._returns_value: set[int] = set()   # gotos that become return e
@@ -90,6 +92,14 @@ class Cut:
         parent = self._parent.get(id(stmt))
         inner: c.Stmt = stmt
         if isinstance(parent, c.Block):
+            if isinstance(self._parent.get(id(parent)), c.Loop):
+                for left in parent.body:
+                    if self._only_continues(left):
+                        self.removed.setdefault(id(left), left)
+            if isinstance(self._parent.get(id(parent)), c.Switch) and all(
+                    id(s) in self.removed or self._does_nothing(s)
+                    for s in parent.body):
+                raise CannotCut('nothing would be left of the switch', stmt)
             if parent is self.func.body or any(
                     id(s) not in self.removed for s in parent.body):
                 return
@@ -113,6 +123,27 @@ class Cut:
         else:
             raise CannotCut('nothing would be left of the block around it',
                             stmt)
+
+    def _only_continues(self, stmt: c.Stmt) -> bool:
+        """`if (!ring[i]) continue;` in a loop that is left with nothing else."""
+        body = self._parent[id(stmt)].body
+        return all(id(s) in self.removed or self._early(s, c.Jump)
+                   for s in body) and self._early(stmt, c.Jump)
+
+    def _early(self, stmt: c.Stmt, kind: type) -> bool:
+        """A condition without effect, and nothing but a jump behind it."""
+        if not isinstance(stmt, c.If) or stmt.other is not None \
+                or not pure(stmt.cond, self.pure_calls):
+            return False
+        then = stmt.then
+        if isinstance(then, c.Block) and len(then.body) == 1:
+            then = then.body[0]
+        return isinstance(then, kind) and getattr(then, 'value', None) is None
+
+    @staticmethod
+    def _does_nothing(stmt: c.Stmt) -> bool:
+        return isinstance(stmt, (c.Case, c.Jump)) \
+            or isinstance(stmt, c.ExprStmt) and text(stmt.expr) == 'fallthrough'
 
     def _counts(self, node: c.Node | None) -> bool:
         """A loop's init or step that only changes a local variable."""
@@ -167,6 +198,8 @@ class Cut:
             if isinstance(stmt, c.Return) and (
                     stmt.value is None or isinstance(stmt.value, c.Literal)):
                 continue
+            if self._early(stmt, c.Return):
+                continue
             return False
         return True
 
@@ -176,6 +209,10 @@ class Cut:
         for node in self.func.body.walk():
             if isinstance(node, c.Block):
                 self._labels_of(node)
+        for node in self.func.body.walk():
+            if isinstance(node, c.Label) and node.name in self.labels \
+                    and node.name in self.in_macros:
+                raise CannotCut('a macro jumps to label %s' % node.name, node)
 
     def _labels_of(self, block: c.Block) -> None:
         """Where gotos to the labels of a block lead now, the last label first.
@@ -194,6 +231,9 @@ class Cut:
             skipped = body[at + 1:rest]
             if not any(id(s) in self.removed for s in skipped):
                 continue
+            if rest < len(body) and isinstance(body[rest], c.Decl):
+                raise CannotCut('label %s would stand before a declaration'
+                                % label.name, label)
             below = [s for s in skipped if isinstance(s, c.Label)]
             if below:
                 last = below[-1].name
@@ -238,7 +278,8 @@ class Cut:
                     and not isinstance(following, c.Label):
                 return False
             above.pop()
-        return bool(above) and isinstance(above[-1], (c.Goto, c.Return))
+        return bool(above) and isinstance(above[-1], (c.Goto, c.Return,
+                                                      c.Jump))
 
     def _settle_returns(self) -> None:
         """Where `v = e; goto label;` becomes `return e;`."""
@@ -312,22 +353,47 @@ class Cut:
         returned = {self.labels[g.name] for g in self._gotos()
                     if g.name in self.labels
                     and id(g) not in self._returns_value}
+        mentioned = set(touched)
         touched -= {name for name in touched
                     if 'return %s;' % name in returned}
         while touched:
             found = [name for name in sorted(touched) if name not in self.unused
                      and self._is_unused(name)]
             if not found:
-                return
+                break
             for name in found:
                 touched |= self._drop(name)
+        for name in sorted((mentioned | touched) - set(self.unused)):
+            self._check_conditional(name)
+
+    def _check_conditional(self, name: str) -> None:
+        """Would a variable only be read where some `#if` is true?"""
+        variables = [v for v in self._variables([name]) if not self._inside(v)]
+        reads = [n for n in self._kept(self.func.body) if isinstance(n, c.Id)
+                 and n.name == name and not self._only_sets(n)]
+        reads += [g for g in self._gotos() if id(g) not in self._returns_value
+                  and self.labels.get(g.name) == 'return %s;' % name]
+        if len(variables) == 1 and reads and name not in self.in_macros \
+                and not variables[0].attributes \
+                and not self._conditional(variables[0]) \
+                and all(self._conditional(n) for n in reads):
+            raise CannotCut('variable %s would be unused where an #if is false'
+                            % name, variables[0])
+
+    def _conditional(self, node: c.Node) -> bool:
+        parent = self._parent.get(id(node))
+        while parent is not None and not isinstance(parent, c.Branches):
+            parent = self._parent.get(id(parent))
+        return parent is not None
 
     def _is_unused(self, name: str) -> bool:
         """A local that is still declared and set, but read nowhere."""
-        variables = [n for n in self.func.body.walk()
-                     if isinstance(n, c.Variable) and n.name == name]
-        if len(variables) != 1 or id(self._parent[id(variables[0])]) in \
-                self.removed or self._inside(self._parent[id(variables[0])]):
+        variables = [v for v in self._variables([name])
+                     if not self._inside(v)]
+        if name in self.in_macros or not variables:
+            return False
+        if len(variables) > 1:
+            self._check_scopes(variables)
             return False
         dead = {id(i) for v in self._variables(self.unused) if v.init
                 for i in v.init.walk()}
@@ -337,6 +403,16 @@ class Cut:
                 if not self._only_sets(node):
                     return False
         return True
+
+    def _check_scopes(self, variables: list[c.Variable]) -> None:
+        """Of several variables of one name, is each still read?"""
+        for var in variables:
+            scope = self._parent.get(id(self._parent[id(var)]))
+            if scope is None or not any(
+                    isinstance(n, c.Id) and n.name == var.name
+                    and not self._only_sets(n) for n in self._kept(scope)):
+                raise CannotCut('variable %s would be unused, and there are '
+                                'several of that name' % var.name, var)
 
     def _variables(self, names: list[str]) -> list[c.Variable]:
         return [n for n in self.func.body.walk()
