@@ -12,7 +12,7 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Iterator
+from typing import Iterable, Iterator
 
 from . import cparse as c
 from .driver import Driver, Place, strip, text
@@ -30,6 +30,14 @@ _TEST = re.compile(r'mapping_error|map(ping)?_err(or)?$')
 _SETTER = {'dma_unmap_addr_set': 2, 'pci_unmap_addr_set': 2}
 _GETTER = frozenset(('dma_unmap_addr', 'pci_unmap_addr'))
 _DEPTH = 3
+#: An alias with more selectors than this is not followed: in a ring,
+#: `d->next->prev = d` gives ever longer ones.
+_SELECTORS = 5
+#: What stands between a descriptor and the bit that gives it to the device.
+_BARRIERS = frozenset(('wmb', 'dma_wmb', 'smp_wmb'))
+#: A handle that only goes here does not reach the device.
+_NO_USE = re.compile(r'unmap|^dma_sync_|^dev_|^pr_|^netdev_|^netif_|printk|'
+                     r'trace_|dbg|^(un)?likely$|^IS_ERR|_err$|_warn$', re.I)
 
 
 @dataclass(eq=False)
@@ -194,6 +202,10 @@ class _Search:
         self.returned = False
         self.everything: set[str] = set()
         self.after = 0
+        self.tests: list[Step] = []
+        self.untested: dict[int, Step] = {}
+        self.every_path = False
+        self.elements: dict[str, str] = {}
 
     def run(self, start: Step, aliases: frozenset[str],
             origin: c.Node | None) -> None:
@@ -201,13 +213,20 @@ class _Search:
         todo = deque([(start, aliases)])
         best: dict[int, frozenset[str]] = {}
         first = True
-        while todo and self.test is None:
+        while todo and (self.test is None or self.every_path):
             step, names = todo.popleft()
             had = best.get(id(step))
             if had is not None and names <= had:
                 continue
             best[id(step)] = names | (had or frozenset())
+            found, self.test = self.test, None
             names = self._step(step, best[id(step)], origin if first else None)
+            if self.test is not None:
+                self.tests.append(step)
+                names = frozenset()
+            elif not first:
+                self.untested[id(step)] = step
+            self.test = found or self.test
             first = False
             if names:
                 todo.extend((s, names) for s, _ in step.next)
@@ -261,16 +280,16 @@ class _Search:
             names.add(target)
             return
         whole = norm(right)
-        copied = {target + n[len(whole):] for n in names
-                  if n.startswith((whole + '.', whole + '->'))}
+        copied = _short(_within(target, whole, rest)
+                        for rest in _rests(names, whole))
         if isinstance(strip(right), (c.Id, c.Member, c.Index, c.Unary)) and copied:
             names |= copied
             return
         if isinstance(strip(right), c.Unary) and strip(right).op == '&':
             # p = &x->y: x->y.dma is p->dma from here on
             inner = norm(strip(right).arg)
-            names |= {target + '->' + n[len(inner) + 1:] for n in names
-                      if n.startswith(inner + '.')}
+            names |= _short(target + '->' + n[len(inner) + 1:] for n in names
+                            if n.startswith(inner + '.'))
         if op == '=' and '[]' not in target:
             names.discard(target)
 
@@ -284,18 +303,27 @@ class _Search:
                     and any(n is origin for n in call.args[2].walk())):
                 names.add(_unmap_field(call.args))
             return
-        macro = self.driver.macro(call.name)
-        tests = _TEST.search(call.name) or (
-            macro and 'mapping_error' in macro.body)
-        if tests:
-            if any(self._mentions(a, names) for a in call.args):
+        if _TEST.search(call.name):
+            if any(self._tests(a, names) for a in call.args) or (
+                    origin is not None and any(n is origin for n in call.walk())):
                 self.test = call
-            elif origin is not None and any(n is origin for n in call.walk()):
+            return
+        if call.name and self.driver.macro(call.name):
+            if any(self._mentions(a, names) or _rests(names, norm(a))
+                   for a in call.args) \
+                    and _macro_tests(self.driver, call.name):
                 self.test = call
             return
         # pair setters: foo_set_dma(desc, handle) is not followed into headers
         if self.depth:
             self._into(call, names, origin)
+
+    def _tests(self, arg: c.Expr, names: set[str]) -> bool:
+        """Does the argument of a test name a handle, and the very element?"""
+        return any(_is_one(node, names) and self.elements.get(
+            norm(node), text(strip(node))) in (text(strip(node)), norm(node))
+            or _is_one(node, names) and not _constant_element(node)
+            for node in arg.walk() if isinstance(node, c.Expr))
 
     def _into(self, call: c.Call, names: set[str],
               origin: c.Node | None) -> None:
@@ -303,7 +331,7 @@ class _Search:
         if callee is None or callee.body is None:
             return
         passed: set[str] = set()
-        fields = {n for n in (_last_field(a) for a in names) if n}
+        fields = _fields(self.driver, self.func, names)
         for arg, param in zip(call.args, callee.params):
             if not param.name:
                 continue
@@ -375,9 +403,92 @@ def _unmap_field(args: list[c.Expr]) -> str:
     return norm(base) + '->' + text(args[1])
 
 
+def _within(target: str, source: str, rest: str) -> str:
+    """The alias after `target = source`: a field of `*p` is `p->field`."""
+    if target.startswith('*'):
+        return target[1:] + '->' + rest.lstrip('->.')
+    if source.startswith('*'):
+        return target + '.' + rest.lstrip('->.')
+    return target + rest
+
+
+def _rests(names: Iterable[str], whole: str) -> list[str]:
+    """The selectors of the names that lie within an expression."""
+    if whole.startswith('*'):
+        inner = whole[1:]
+        return [n[len(inner):] for n in names if n.startswith(inner + '->')]
+    return [n[len(whole):] for n in names
+            if n.startswith((whole + '.', whole + '->'))]
+
+
+def _short(names: Iterable[str]) -> set[str]:
+    return {n for n in names if n.count('->') + n.count('.') <= _SELECTORS}
+
+
+def _constant_element(expr: c.Expr) -> bool:
+    """Is it an array element whose number stands there?"""
+    return any(isinstance(n, c.Index) and _is_constant(strip(n.index))
+               for n in expr.walk())
+
+
+def _is_constant(expr: c.Expr | None) -> bool:
+    return isinstance(expr, c.Literal) or (
+        isinstance(expr, c.Id) and expr.name.isupper())
+
+
+def _macro_tests(driver: Driver, name: str, depth: int = 3) -> bool:
+    """Does a macro test, itself or with what it calls?"""
+    macro = driver.macro(name)
+    if macro is None:
+        return any(any(map(_TEST.search, f.words))
+                   for f in driver.definitions(name))
+    words = set(re.findall(r'[A-Za-z_]\w*', macro.body)) - {name}
+    if any(map(_TEST.search, words)):
+        return True
+    called = set(re.findall(r'([A-Za-z_]\w*)\s*\(', macro.body)) - {name}
+    return depth > 0 and any(_macro_tests(driver, w, depth - 1)
+                             for w in sorted(called))
+
+
 def _last_field(name: str) -> str:
     found = re.search(r'(?:->|\.)(\w+)(?:\[\])*$', name)
     return found.group(1) if found else ''
+
+
+#: A field: the struct's tag (None: not known) and the name.
+Field = tuple[str | None, str]
+
+
+def _fields(driver: Driver, func: c.Function,
+            names: Iterable[str]) -> frozenset[Field]:
+    """The fields in which handles lie."""
+    return frozenset((_owner(driver, func, n), _last_field(n))
+                     for n in names if _last_field(n))
+
+
+def _owner(driver: Driver, func: c.Function, name: str) -> str | None:
+    """The struct that has the last field of an alias."""
+    words = re.findall(r'\w+', name)
+    if not re.fullmatch(r'\w+(?:(?:->|\.)\w+|\[\])+', name):
+        return None
+    var = func.locals.get(words[0]) or driver.variable(words[0])
+    for word in words[1:]:
+        struct = driver.struct_of(var.type) if var else None
+        if struct is None or word not in struct.fields:
+            return None
+        var = struct.fields[word]
+    return struct.tag
+
+
+def _same_field(driver: Driver, func: c.Function, node: c.Member,
+                fields: frozenset[Field]) -> bool:
+    """Is it one of the fields?  What is not known may be the same."""
+    if all(name != node.name for _, name in fields):
+        return False
+    found = driver.object_of(node, func)
+    owner = found.owner if found else None
+    return any(name == node.name and (owner is None or tag in (None, owner))
+               for tag, name in fields)
 
 
 def _is_special(expr: c.Expr | None) -> bool:
@@ -395,7 +506,7 @@ def _is_special(expr: c.Expr | None) -> bool:
 
 
 def tests_in(driver: Driver, func: c.Function, names: frozenset[str],
-             fields: frozenset[str], depth: int) -> bool:
+             fields: frozenset[Field], depth: int) -> bool:
     """Does a function test what it gets, or a field of one of these names?"""
     known = driver.__dict__.setdefault('_tests_in', {})
     key = (func.path, func.name, names, fields, depth)
@@ -412,10 +523,12 @@ def _tests_in(driver, func, names, fields, depth) -> bool:
         if _TEST.search(call.name):
             for arg in call.args:
                 for node in arg.walk():
-                    if isinstance(node, c.Member) and node.name in fields:
+                    if isinstance(node, c.Member) \
+                            and _same_field(driver, func, node, fields):
                         return True
                     if isinstance(node, c.Call) and node.name in _GETTER \
-                            and text(node.args[-1]) in fields:
+                            and any(text(node.args[-1]) == name
+                                    for _, name in fields):
                         return True
     if names:
         search = _Search(driver, func, depth, frozenset())
@@ -441,16 +554,77 @@ def verdict(driver: Driver, site: Site, depth: int = _DEPTH) -> list[Verdict]:
     if start is None:
         return [Verdict('unchecked', here)]
     search = _Search(driver, func, 2, frozenset())
+    search.every_path = True
+    search.elements = {norm(t): text(strip(t)) for t in site.targets
+                       if _constant_element(t)}
     search.run(start, names, site.call)
     if search.test is not None:
+        use = None if search.returned else _untested_use(func, search, names)
+        if use is not None:
+            return [Verdict('unchecked', Place(func.path, func, use))]
         return [Verdict('checked', Place(func.path, func, search.test))]
     if search.returned and _returns_handle(func):
         return _callers(driver, func, None, depth)
     if search.wrong is not None:
         return [Verdict('wrong', Place(func.path, func, search.wrong))]
-    if _left_to_callers(driver, func, search.everything, 2):
+    if _left_to_callers(driver, func, search.everything,
+                        _fields(driver, func, search.everything), 2):
         return [Verdict('checked', here)]
     return [Verdict('unchecked', here)]
+
+
+def _untested_use(func: c.Function, search: _Search,
+                  names: frozenset[str]) -> c.Node | None:
+    """A use of the handle that only untested ways lead to, or after which
+    the descriptor is given to the device before the test.
+
+    A use that lies before or behind a test on any way at all may depend on
+    the same condition as the test, and says nothing.
+    """
+    around = {id(s) for back in (False, True) for s in graph(func).reachable(
+        search.tests, backwards=back)}
+    for step in search.untested.values():
+        if step.tree is None:
+            continue
+        if id(step) not in around:
+            use = _use(step.tree, names)
+            if use is not None:
+                return use
+    return _given_away(func, search, names)
+
+
+def _use(tree: c.Node, names: frozenset[str]) -> c.Node | None:
+    """Where a statement hands a handle on to a function or a field."""
+    for node in tree.walk():
+        if isinstance(node, c.Call) and not _NO_USE.search(node.name or ''):
+            if not _PURE.search(node.name or '') and any(
+                    _carries(a, names, None) for a in node.args):
+                return node
+        elif isinstance(node, c.Assign) and isinstance(
+                strip(node.left), (c.Member, c.Index)):
+            if _carries(node.right, names, None):
+                return node
+    return None
+
+
+def _given_away(func: c.Function, search: _Search,
+                names: frozenset[str]) -> c.Node | None:
+    """The handle is in a descriptor, behind a barrier comes the word that
+    gives this to the device, and the test comes later."""
+    bases = {n[:n.rfind('->')] for n in search.everything
+             if '->' in n and _last_field(n)}
+    for step in search.untested.values():
+        if not any(call.name in _BARRIERS for call in step.calls()):
+            continue
+        for after, _ in step.next:
+            tree = after.tree.expr if isinstance(after.tree, c.ExprStmt) \
+                else None
+            if isinstance(tree, c.Assign) and id(after) in search.untested:
+                left = norm(tree.left)
+                if '->' in left and left[:left.rfind('->')] in bases \
+                        and left not in search.everything:
+                    return tree
+    return None
 
 
 def _returns_handle(func: c.Function) -> bool:
@@ -476,9 +650,8 @@ def _callers(driver: Driver, func: c.Function, _: None,
 
 
 def _left_to_callers(driver: Driver, func: c.Function, names: set[str],
-                     depth: int) -> bool:
+                     fields: frozenset[Field], depth: int) -> bool:
     """Does a caller test a field or an out parameter that was filled here?"""
-    fields = frozenset(n for n in map(_last_field, names) if n)
     params = {p.name: index for index, p in enumerate(func.params)}
     outs = {params[n[1:]] for n in names if n[:1] == '*' and n[1:] in params}
     if not fields and not outs:
@@ -501,10 +674,8 @@ def _left_to_callers(driver: Driver, func: c.Function, names: set[str],
                 search.run(step, frozenset(passed), place.node)
             if search.test is not None:
                 return True
-        if depth > 1 and _left_to_callers(driver, caller,
-                                          names & {n for n in names
-                                                   if _last_field(n)} | {
-                                              p for p in passed if p[0] == '*'},
-                                          depth - 1):
+        if depth > 1 and _left_to_callers(
+                driver, caller, {p for p in passed if p[0] == '*'},
+                fields | _fields(driver, caller, passed), depth - 1):
             return True
     return False

@@ -10,6 +10,7 @@ from typing import Iterator
 
 from . import checks
 from . import cparse as c
+from .dma_mapping_error import in_macros
 from .driver import Driver, strip, text
 from .plan import Edit, Note, Unit
 from .unwind import Builder, Refused, Unwinder
@@ -31,7 +32,7 @@ def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
         for call in func.calls():
             if call.name in checks.SG_MAPS:
                 units += _Decision(driver, func, call).units()
-    return units
+    return units + list(in_macros(driver, checks.SG_MAPS))
 
 
 class _Decision:

@@ -6,6 +6,9 @@ way out; here both become edits, or a refusal that says what is held.
 """
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Iterator
+
 from . import checks
 from . import cparse as c
 from .driver import Driver, strip, text
@@ -37,7 +40,23 @@ def _unparsed(driver: Driver) -> list[Unit]:
                         '%s() maps memory and could not be parsed (%s)'
                         % (func.name, func.error))
             units.append(unit)
-    return units
+    return units + list(in_macros(driver, checks.MAPS))
+
+
+def in_macros(driver: Driver, names: Collection[str]) -> Iterator[Unit]:
+    """Mappings in the bodies of macros, where no check can be inserted."""
+    calls = re.compile(r'\b(%s)\s*\(' % '|'.join(sorted(names)))
+    for source in driver.files_with(*sorted(names)):
+        for macro in source.macros.values():
+            found = calls.search(macro.body)
+            if found and macro.name not in names:
+                at = next((t for t in source.raw if t.kind == 'pp'
+                           and t.line == macro.line), source.raw[0])
+                unit = Unit()
+                unit.refuse(source.path, at, macro.name,
+                            '%s() is called in the body of macro %s, where no '
+                            'check is inserted' % (found.group(1), macro.name))
+                yield unit
 
 
 class _Decision:
@@ -123,6 +142,10 @@ class _Decision:
 
     def _insert(self) -> None:
         shape, stmt = self.site.shape, self.site.stmt
+        above = checks.parents(self.func).of(stmt)
+        if isinstance(above, c.If) and above.other is not None:
+            raise Refused('the mapping is a branch without braces of an if '
+                          'with an else')
         if shape == 'condition':
             raise Refused('the mapping is part of a condition')
         if shape == 'init':
@@ -170,8 +193,9 @@ class _Decision:
         out = []
         for target in self.site.targets:
             name = text(strip(target))
-            if goes_on and Unwinder(self.driver, self.func).asked_for(
-                    name, True):
+            unwinder = Unwinder(self.driver, self.func)
+            if goes_on and unwinder.asked_for(name, True) \
+                    or unwinder.unmapped_if_set(name):
                 out.append('%s = 0;' % text(target, True))
         return out
 

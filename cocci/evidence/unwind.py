@@ -110,6 +110,11 @@ _VERBS = {'start': 'stop', 'init': 'exit deinit uninit fini free cleanup '
           'put release drop', 'build': 'destroy free', 'inc': 'dec',
           'pull': 'push', 'take': 'put release', 'store': 'clear'}
 
+#: Verbs that say little unless all other words of the name agree.
+_VAGUE = frozenset('get set build fetch push pull load add store insert on up '
+                   'setup init inc link'.split())
+_FILLERS = frozenset('try next new one first sync atomic irq all'.split())
+
 _LOG = re.compile(
     r'print|^(dev|netdev|netif|pr|ib|pci|ibdev|drm|dbg|shost|scmd|sdev|vdev|'
     r'wiphy|hid|usb|xhci|mlx5?|sh|dma)_(err|warn|info|dbg|debug|crit|notice|'
@@ -236,6 +241,7 @@ class Path:
     assigned: dict[str, c.Expr] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     resets: list[c.Assign] = field(default_factory=list)
+    sure: set[str] = field(default_factory=set)     # assigned on every way
 
     @property
     def keys(self) -> set[tuple[str, ...]]:
@@ -251,6 +257,10 @@ class Exit:
     jump: c.Stmt
     failure: bool
     held: list[Held] = field(default_factory=list)
+
+
+#: What transmit functions return.
+_XMIT = ('netdev_tx_t', 'enum netdev_tx')
 
 
 class Unwinder:
@@ -303,8 +313,9 @@ class Unwinder:
                 rest = set(words) - {word}
                 for known, parts in self._undoers.get(other, ()):
                     stem = parts - {other}
-                    if stem and stem <= rest and (
-                            len(stem) > 1 or len(rest) == 1):
+                    exact = rest - _FILLERS <= stem
+                    if stem and stem <= rest and (exact or word not in _VAGUE) \
+                            and (len(stem) > 1 or len(rest) == 1):
                         out.append(known)
         return sorted(set(out))
 
@@ -327,7 +338,7 @@ class Unwinder:
 
     def xmit_skb(self) -> str:
         """The parameter that a transmit function has to free."""
-        if self.func.returns.base != 'netdev_tx_t':
+        if self.func.returns.base not in _XMIT:
             return ''
         for param in self.func.params:
             if param.type.base == 'struct sk_buff' and param.type.pointers == 1:
@@ -350,6 +361,21 @@ class Unwinder:
                 if func.body and any(
                     _asks(node, name) for node in func.body.walk())}
         return bool(asked[name] - (set() if here else {self.func.name}))
+
+    def unmapped_if_set(self, lvalue: str) -> bool:
+        """Does a function unmap this field if it is not 0?"""
+        found = re.search(r'(?:->|\.)(\w+)$', lvalue)
+        if not found:
+            return False
+        name = found.group(1)
+        return any(
+            isinstance(node, c.If) and isinstance(strip(node.cond), c.Member)
+            and strip(node.cond).name == name and any(
+                (releases(x) or ('',))[0] == 'mapping'
+                and re.search(r'(->|\.)%s$' % name, releases(x)[1])
+                for x in node.then.walk() if isinstance(x, c.Call))
+            for func in self.driver.functions_with(name) if func.body
+            for node in func.body.walk())
 
     def released_elsewhere(self, lvalue: str) -> bool:
         """Does another function release a field of this name?"""
@@ -470,6 +496,8 @@ class Unwinder:
                 target = strip(sub.left)
                 if isinstance(target, c.Id):
                     path.assigned[target.name] = sub.right
+                    if not guard and loop is None:
+                        path.sure.add(target.name)
                 else:
                     path.resets.append(sub)
 
@@ -825,7 +853,12 @@ class _Walk:
             self.point.doubts.append('%s (line %d)' % (text(call),
                                                        call.first.line))
             return
-        if name.startswith(('devm_', 'pcim_')) or _PURE.match(name):
+        if re.match('[A-Z].*_SET|SET_', name) and call.args and _outside(
+                text(strip(call.args[0])) + '->'):
+            self.point.doubts.append('%s (line %d)' % (text(call),
+                                                       call.first.line))
+            return
+        if name.startswith(('devm_', 'pcim_', '__devm_')) or _PURE.match(name):
             return
         self._unknown(call, guard, loop)
 
@@ -916,6 +949,8 @@ def _tested_names(cond: c.Expr) -> set[str]:
             or 'mapping_error' in cond.name else set()
     if isinstance(cond, c.Unary) and cond.op == '!':
         return _tested_names(cond.arg)
+    if isinstance(cond, c.Unary) and cond.op == '*':
+        return {text(cond)}
     if isinstance(cond, c.Binary):
         if cond.op in ('||', '&&'):
             return _tested_names(cond.left) | _tested_names(cond.right)
@@ -994,6 +1029,16 @@ def locate(of: Unwinder, stmt: c.Stmt) -> Point:
         # an exit in the body of a loop has settled what earlier rounds hold
         inside = {id(x) for x in of.up.chain(point.before.stmt)}
         point.loops = [x for x in point.loops if id(x) not in inside]
+    for item in point.held:
+        twin = next((h for h in point.held if (h.kind, h.obj) == (
+            item.kind, item.obj) and h.guard == '!(%s)' % item.guard), None)
+        if item.guard and twin is not None:
+            # taken on either way
+            item.guard = ''
+            point.held = [h for h in point.held if h is not twin]
+            point.since = [h for h in point.since if h is not twin]
+            if twin not in point.since and item not in point.since:
+                break
     _look_ahead(of, stmt, point)
     return point
 
@@ -1046,6 +1091,10 @@ class NewExit:
 _SIGNED = frozenset('int long s32 ssize_t s64 int32_t'.split())
 
 
+#: What a transfer function is called that works without DMA.
+_WITHOUT_DMA = ('pio', 'cpu', 'fifo', 'poll', 'polling', 'irq', 'sync')
+
+
 class Builder:
     """Builds the exit for a map whose result is found to be an error.
 
@@ -1063,7 +1112,9 @@ class Builder:
         if self.func.split:
             raise Refused('an #if cuts through a statement of %s()'
                           % self.func.name)
+        self._no_other_way()
         self._trust()
+        self._not_replaced()
         needed = self._needed()
         wanted = self._agreed(needed)
         if not self.confirmed:
@@ -1073,6 +1124,45 @@ class Builder:
         return self._written(needed, wanted)
 
     # -- is the point simple enough?
+
+    def _no_other_way(self) -> None:
+        """A transfer without DMA may be what is due after a failure."""
+        for part in _WITHOUT_DMA:
+            name, count = re.subn(r'(^|_)(dma|DMA)(?=_|$)', r'\g<1>' + part,
+                                  self.func.name)
+            for other in self.of.driver.definitions(name) if count else ():
+                if [str(p.type) for p in other.params] == [
+                        str(p.type) for p in self.func.params]:
+                    raise Refused(self._held_text(
+                        '%s() does the same without DMA and may be due when '
+                        'the mapping fails' % name))
+
+    def _not_replaced(self) -> None:
+        """In a round that has already unmapped a buffer, or handed it on, the
+        slot keeps something that is gone: no exit is a model."""
+        loop = next((x for x in self.of.up.chain(self.stmt)
+                     if isinstance(x, c.Loop)), None)
+        if loop is None or self.of.xmit_skb():
+            return
+        above = {id(x) for x in self.of.up.chain(self.stmt)}
+        for stmt in loop.body.walk():
+            if not isinstance(stmt, c.ExprStmt) \
+                    or stmt.first.start > self.stmt.first.start \
+                    or not isinstance(stmt.expr, c.Call):
+                continue
+            gone = releases(stmt.expr)
+            if not (gone and gone[0] == self.mapped
+                    or _CONSUMES.match(stmt.expr.name)):
+                continue
+            for node in self.of.up.chain(stmt):
+                if isinstance(node, c.Block) and ends_in_jump(node) \
+                        and id(node) not in above:
+                    break
+                if id(node) in above:
+                    raise Refused(self._held_text(
+                        '%s() (line %d) has already given away what this '
+                        'mapping replaces' % (stmt.expr.name,
+                                              stmt.first.line)))
 
     def _trust(self) -> None:
         point = self.point
@@ -1152,12 +1242,12 @@ class Builder:
         before, after = self.point.before, self.point.after
         wanted = {self._key(h) for h in needed}
         if before:
-            wanted |= before.path.keys
+            wanted |= self._keys(before.path)
         if after is None or after.path.end not in ('return', 'break',
                                                    'continue'):
             self._no_doubts()
             return wanted
-        theirs = set(after.path.keys)
+        theirs = self._keys(after.path)
         mine = {k for k in theirs if k[0] == self.mapped
                 and k[1] in self.names}
         alone = not any(k[0] == self.mapped for k in wanted)
@@ -1306,9 +1396,10 @@ class Builder:
             if label is None or label.first.start < self.stmt.last.end:
                 continue
             path = self.of.path_of_label(name)
-            if path.end == 'return' and path.keys == wanted \
+            keys = self._keys(path)
+            if path.end == 'return' and keys == wanted \
                     and not _retries(path) \
-                    and not any(k[3] for k in path.keys):
+                    and all(not k[3] or self._still_known(k[3]) for k in keys):
                 return name
         return ''
 
@@ -1373,9 +1464,15 @@ class Builder:
             if item.obj in self.names:
                 raise Refused(self._held_text(
                     '%s is overwritten by this mapping' % item.obj))
-            if not item.known or item.loop or item.guard:
+            if not item.known or item.loop or item.guard \
+                    and not self._still_known(item.guard):
                 raise Refused(self._held_text('no label undoes %s' % item))
-            lines += self._release_text(item)
+            release = self._release_text(item)
+            if item.guard and self.of.known.get(item.guard) is not True:
+                release = ['if (%s) %s' % (item.guard, release[0]
+                                           if len(release) == 1 else
+                                           '{ %s }' % ' '.join(release))]
+            lines += release
         return lines
 
     @property
@@ -1395,6 +1492,14 @@ class Builder:
             raise Refused(self._held_text(
                 '%s was already stored in %s, and no exit of %s() releases it'
                 % (item.obj, item.others[-1], self.func.name)))
+        if _outside(item.obj) and item.kind != 'mapping' \
+                and item.obj not in self.of.released \
+                and self.of.released_elsewhere(item.obj) \
+                and not self.goes_on:
+            raise Refused(self._held_text(
+                'no exit of %s() releases %s, another function does'
+                % (self.func.name, item.obj)))
+        self._not_swept(item)
         for call in self.func.calls():
             gone = releases(call)
             if gone == (item.kind, item.obj) and self._simple(call) \
@@ -1405,10 +1510,49 @@ class Builder:
             out = [self._default_release(item)]
         if item.kind in ('skb', 'memory', 'page', 'coherent memory'):
             out += ['%s = NULL;' % o for o in dict.fromkeys(
-                (item.obj, *item.others)) if _outside(o) and (
+                (item.obj, *item.others)) if (
+                    _outside(o) or o.startswith('*')) and (
                     item.kind == 'skb' or self.of.asked_for(o, self.goes_on)
                     or self.of.released_elsewhere(o))]
         return out
+
+    def _still_known(self, guard: str) -> bool:
+        """Can a condition be tested again with the same outcome?"""
+        calls = re.findall(r'(\w+)\(', guard)
+        if re.search(r'\+\+|--|[^=!<>]=[^=]|#if|a case', guard) \
+                or any(not re.match('[A-Z][A-Z0-9_]*$', x) for x in calls):
+            return False
+        names = set(re.findall(r'[A-Za-z_]\w*', guard))
+        if self._loops():
+            return False
+        for node in self.func.body.walk():
+            target = None
+            if isinstance(node, c.Assign):
+                target = strip(node.left)
+            elif isinstance(node, c.Unary) and node.op.strip('p') in (
+                    '++', '--', '&'):
+                target = strip(node.arg)
+            if isinstance(target, (c.Id, c.Member)) and target.name in names \
+                    and target.name != 'dev':
+                return False
+        return True
+
+    def _not_swept(self, item: Held) -> None:
+        """Code behind the loop may release every slot that was filled."""
+        slots = {x.split('[')[0] for x in (item.obj, *item.others) if '[' in x}
+        for call in self.func.calls() if self.goes_on else ():
+            gone = releases(call)
+            if gone and gone[0] == item.kind and '[' in gone[1] \
+                    and gone[1].split('[')[0] in slots \
+                    and not any(x is loop for x in self.of.up.chain(call)
+                                for loop in self._loops()):
+                raise Refused(self._held_text(
+                    '%s (line %d) may release it as well'
+                    % (text(call), call.first.line)))
+
+    def _loops(self) -> list[c.Loop]:
+        return [x for x in self.of.up.chain(self.stmt)
+                if isinstance(x, c.Loop)]
 
     def _simple(self, call: c.Call) -> bool:
         """May a release be copied to another place?"""
@@ -1431,6 +1575,14 @@ class Builder:
                 return '__free_page(%s);' % item.obj
             return 'put_page(%s);' % item.obj
         args = [text(a, True) for a in item.call.args]
+        if name.startswith('kmem_cache') and args:
+            return 'kmem_cache_free(%s, %s);' % (args[0], item.obj)
+        if name in ('alloc_pages', 'alloc_pages_node', 'dev_alloc_pages') \
+                and args[-1] == '0':
+            words = self.of.words
+            return '%s(%s);' % ('put_page' if 'put_page' in words and
+                                '__free_page' not in words else '__free_page',
+                                item.obj)
         if name == 'dma_alloc_coherent' and len(args) == 4:
             return 'dma_free_coherent(%s, %s, %s, %s);' % (
                 args[0], args[1], item.obj, args[2].lstrip('&')
@@ -1490,7 +1642,7 @@ class Builder:
             self._covers(needed, wanted, set())
             return NewExit(lines + self._return())
         copied = self._copied(before)
-        self._covers(needed, wanted, before.path.keys)
+        self._covers(needed, wanted, self._keys(before.path))
         jump = before.jump
         freed = {m.group(1) for m in (re.match(r'^k?v?free\((\w+)\);$', x)
                                       for x in lines + copied) if m}
@@ -1499,8 +1651,43 @@ class Builder:
         if isinstance(jump, c.Goto):
             return self._goto(lines + copied, jump.name)
         if isinstance(jump, c.Jump):
+            self._ends_well(jump)
             return NewExit(lines + copied + ['%s;' % jump.kind])
         return NewExit(lines + copied + self._return())
+
+    def _ends_well(self, jump: c.Jump) -> None:
+        """What follows must not map again, nor read the failed handle."""
+        loop = next((x for x in self.of.up.chain(self.stmt)
+                     if isinstance(x, (c.Loop, c.Switch))), None)
+        if loop is None or jump.kind != 'break':
+            return
+        written: set[str] = set()
+        for node in self.func.body.walk():
+            if node.first.start <= loop.last.end:
+                continue
+            if isinstance(node, c.Call) and any(
+                    p.kind == self.mapped and p.acquire.match(node.name)
+                    for p in _PAIRS):
+                raise Refused(self._held_text(
+                    'after the loop line %d maps again' % node.first.line))
+            if isinstance(node, c.Assign) and node.op == '=':
+                written.add(text(strip(node.left)))
+            elif isinstance(node, (c.Id, c.Member, c.Index)) \
+                    and text(node) in self.names \
+                    and text(node) not in written:
+                raise Refused(self._held_text(
+                    '%s is still used after the loop (line %d)'
+                    % (text(node), node.first.line)))
+
+    def _keys(self, path: Path) -> set[tuple[str, ...]]:
+        """The releases of a path, without conditions known to hold here."""
+        out = set()
+        for key in path.keys:
+            kept = [t for t in key[3].split(' && ')
+                    if self.of.known.get(t) is not True] if '||' not in key[3] \
+                else [key[3]]
+            out.add((*key[:3], ' && '.join(kept)))
+        return out
 
     def _covers(self, needed, wanted, rest) -> None:
         if {self._key(h) for h in needed} | rest != wanted:
@@ -1563,7 +1750,7 @@ class Builder:
         names = [x.name for x in value.walk() if isinstance(x, c.Id)
                  and x.name in self.func.locals]
         for name in dict.fromkeys(names):
-            if name in path.assigned:
+            if name in path.sure:
                 return []
             kind = self.func.locals[name].type
             special = self._netdev_status(name)
@@ -1571,9 +1758,9 @@ class Builder:
                 return special
             if kind.base in _SIGNED and not kind.pointers and not kind.dims:
                 preset = self.point.assigned.get(name)
-                if preset is not None and text(preset) == '-ENOMEM':
+                if preset is not None and text(preset) == self._errno():
                     return []
-                return ['%s = -ENOMEM;' % name]
+                return ['%s = %s;' % (name, self._errno())]
             if kind.pointers and self.func.returns.pointers:
                 return ['%s = %s;' % (name, self._pointer())]
             if kind.base == 'bool' :
@@ -1625,21 +1812,55 @@ class Builder:
             raise Refused(self._held_text(
                 '%s() returns nothing, so its callers cannot learn of a '
                 'failure' % self.func.name))
-        if kind.base == 'netdev_tx_t':
+        if kind.base in _XMIT:
             return self._dropped() + ['return NETDEV_TX_OK;']
         model = before.path.value if before is not None and before.failure \
             else None
         if model is None and self.point.after is not None:
             model = self.point.after.path.value
+        if model is not None and self._is_count(model):
+            return ['return %s;' % text(model)]
         if kind.base in _SIGNED and (self._errnos() or model is not None
                                      and not self._constant(model)):
-            return ['return -ENOMEM;']
+            return ['return %s;' % self._errno()]
         if model is not None and self._constant(model):
             return ['return %s;' % text(model)]
+        if kind.base == 'bool' and {'true', 'false'} <= self._returned():
+            last = self.func.body.body[-1]
+            if isinstance(last, c.Return) and last.value is not None \
+                    and text(last.value) == 'true':
+                return ['return false;']
         if kind.base in _SIGNED and self._callers_test():
-            return ['return -ENOMEM;']
+            return ['return %s;' % self._errno()]
         raise Refused(self._held_text(
             'nothing tells what %s() returns on failure' % self.func.name))
+
+    def _returned(self) -> set[str]:
+        return {text(strip(x.value)) for x in self.func.body.walk()
+                if isinstance(x, c.Return) and x.value is not None}
+
+    def _is_count(self, value: c.Expr) -> bool:
+        """Is it the number of what was done so far?"""
+        value = strip(value)
+        if not isinstance(value, c.Id) or value.name not in self.func.locals:
+            return False
+        return any(
+            isinstance(x, c.Unary) and x.op in ('++', 'p++')
+            and text(strip(x.arg)) == value.name
+            or isinstance(x, c.Assign) and x.op == '+='
+            and text(strip(x.left)) == value.name
+            for x in self.func.body.walk())
+
+    def _errno(self) -> str:
+        """The errno of the function's other tests of mappings."""
+        found = set()
+        for node in self.func.body.walk():
+            if isinstance(node, c.If) and 'mapping_error' in text(node.cond):
+                for sub in node.then.walk():
+                    if isinstance(sub, c.Unary) and sub.op == '-' and re.match(
+                            '-E[A-Z]+$', text(sub)):
+                        found.add(text(sub))
+        return found.pop() if len(found) == 1 else '-ENOMEM'
 
     def _callers_test(self) -> bool:
         """Does every caller take a result other than 0 as failure?"""
@@ -1655,12 +1876,8 @@ class Builder:
             if isinstance(stmt, c.If):
                 found = other.exit_of(stmt)
             else:
-                block = above.of(stmt)
-                if not isinstance(block, c.Block):
-                    return False
-                index = next(i for i, s in enumerate(block.body) if s is stmt)
-                following = block.body[index + 1:index + 2]
-                found = other.exit_of(following[0]) if following else None
+                following = _following(above, stmt)
+                found = other.exit_of(following) if following else None
                 result = _Walk(other)._result(place.node)
                 if not result or not found or result not in _tested_names(
                         found.stmt.cond):
@@ -1676,14 +1893,18 @@ class Builder:
             if param.type.base == 'struct sk_buff':
                 return True
             for func in self.of.driver.functions_with('kfree', 'kvfree'):
-                if re.search('free|release|destroy', func.name) and any(
-                        p.type == param.type for p in func.params) \
+                if re.search('free|release|destroy', func.name) \
                         and len(func.params) < 3 and any(
                             x.name in ('kfree', 'kvfree') and len(x.args) == 1
                             and text(strip(x.args[0])) in {
                                 p.name for p in func.params
                                 if p.type == param.type}
                             for x in func.calls()):
+                    return True
+            for call in self.func.calls():
+                if re.search('free|release|destroy|put|drop', call.name) \
+                        and any(text(strip(x)) == param.name
+                                for x in call.args):
                     return True
         return False
 
@@ -1704,8 +1925,24 @@ class Builder:
         return []
 
 
+def _following(up, stmt: c.Stmt) -> c.Stmt | None:
+    """The statement that comes next, also behind the branches of an if."""
+    node: c.Node = stmt
+    for above in up.chain(stmt):
+        if isinstance(above, c.Block):
+            index = next(i for i, s in enumerate(above.body) if s is node)
+            if index + 1 < len(above.body):
+                return above.body[index + 1]
+        elif not isinstance(above, c.If):
+            return None
+        node = above
+    return None
+
+
 def _fits(taken: c.Call, given: c.Call) -> bool:
     """Pages of a higher order go back with their order, others without."""
+    if taken.name == 'alloc_page' and given.name == 'put_page':
+        return False        # nobody has taken a reference yet
     ordered = re.search('pages', taken.name) and 'page_pool' not in taken.name
     if releases(given) and releases(given)[0] == 'page':
         return bool(ordered) == bool(re.search('free_pages', given.name))
