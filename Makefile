@@ -81,7 +81,7 @@ lint: need-m run-deps
 	@$(PYTHON) cocci-dma check $(flags) -- '$(M)'
 
 test: deps
-	@$(PYTHON) -m pytest -q -n auto -p no:cacheprovider tests
+	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -p no:cacheprovider tests
 
 install uninstall: need-kdir
 	@$(PYTHON) -m cocci_dma.install $@ '$(KDIR)'

@@ -28,6 +28,9 @@ import kernel_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: One process takes all decisions, and uses all cores for it.
+pytestmark = pytest.mark.xdist_group('tree')
+
 #: rule -> the calls that it must say something of, wherever they stand
 CALLS = {
     'virt_to_bus': {'virt_to_bus', 'bus_to_virt', 'isa_virt_to_bus',
