@@ -5,10 +5,13 @@ Everything happens on scratch copies; the user's files are only read here.
 """
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
+import shutil
 import tempfile
+import time
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -387,6 +390,23 @@ def _chains(works: Sequence[groups.Work]) -> list[list[groups.Work]]:
     return chains
 
 
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for scratch copies, gone at the end whatever happens.
+
+    What a killed spatch had begun to write may still appear for a moment.
+    """
+    folder = tempfile.mkdtemp(prefix='cocci-dma-')
+    try:
+        yield folder
+    finally:
+        for _ in range(20):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not os.path.exists(folder):
+                break
+            time.sleep(0.1)
+
+
 def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
                   options: Options, kdir: str | None, job: _Job,
                   bundle: Callable[[Sequence[groups.Work]],
@@ -404,7 +424,7 @@ def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
     batches = bundle(works)
     batches.sort(key=lambda batch: -sum(work.size for work in batch))
     total = sum(work.size for work in works)
-    with tempfile.TemporaryDirectory(prefix='cocci-dma-') as scratch:
+    with _scratch() as scratch:
         spatch = Spatch(scratch, tree.base, net=options.net,
                         time_limit=options.time_limit,
                         verbose=options.verbose)
@@ -415,9 +435,9 @@ def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
             return part
 
         with futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
-            pending = {pool.submit(one, batch): batch for batch in batches}
             parts: list[tuple[str, _Part]] = []
             try:
+                pending = {pool.submit(one, batch): batch for batch in batches}
                 done = 0
                 for future in futures.as_completed(pending):
                     batch = pending[future]
