@@ -19,6 +19,8 @@ rule insert it again, and compares what the two error branches do (judge.py).
 --jobs J         so many runs of spatch at once
 --whole          give spatch all files of the driver, as the front door does,
                  not just the one that changed (slower)
+--decision       without spatch: put in what the decision says, text by text
+                 (all of 7.2 in minutes; says nothing about the SmPL part)
 --rules DIR      the folder with dma_mapping_error.cocci (default: cocci/)
 --read N         print N insertions in full, for reading by hand
 --show VERDICT   print all cases of this verdict in full
@@ -48,17 +50,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Any, Iterable, Iterator
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / 'cocci')]
 
 from cocci_dma import COCCI, Trouble, rules, spatch  # noqa: E402
-from evidence import cparse as c, kbuild  # noqa: E402
-from evidence.driver import strip, text  # noqa: E402
+from evidence import cparse as c, dma_mapping_error, kbuild  # noqa: E402
+from evidence.driver import Driver, strip, text  # noqa: E402
 import judge  # noqa: E402
 
 MAPS = frozenset(
@@ -264,6 +267,51 @@ def try_rule(tree: Path, site: Site, runner: Runner) -> Case:
     return case
 
 
+def try_decision(tree: Path, site: Site) -> Case:
+    """Remove a check, put in what the decision says, and judge."""
+    original = _read(tree / site.path)
+    ablated = without(original, site)
+    path = str(tree / site.path)
+    files = [str(file) for file in kbuild.driver_of(path).files]
+    driver = Driver([path, *files], {path: ablated})
+    units = dma_mapping_error.decide(driver, frozenset())
+    for unit in units:
+        for edit in unit.edits:
+            if edit.path == path and edit.token.line == site.line:
+                stmt = _statement_at(driver.file(path), edit.token)
+                text_ = '\nif (dma_mapping_error(%s, %s)) %s' % (
+                    edit.values['dev'], edit.values['handle'],
+                    edit.values['action'])
+                return judged(site, original, ablated, ablated[:stmt]
+                              + text_ + ablated[stmt:])
+        for note in unit.notes:
+            if note.path == path and \
+                    site.line <= note.token.line <= site.last_line:
+                return Case(site, 'refused', note.message,
+                            _human(original, site))
+    return Case(site, 'missed', human=_human(original, site))
+
+
+def _human(original: str, site: Site) -> str:
+    """The branch that a person wrote, with its labels."""
+    source = c.SourceFile(site.path, original)
+    func = _function(source, site, site.number)
+    return _branch_text(source, func, _check_at(func, site))
+
+
+def _check_at(func: c.Function, site: Site) -> c.If:
+    return next(node for node in func.body.walk()
+                if isinstance(node, c.If) and node.first.start == site.start)
+
+
+def _statement_at(source: c.SourceFile, token: Any) -> int:
+    """Where the statement ends that a mapping stands in."""
+    func = source.function_at(token.line)
+    return min(node.last.end for node in func.body.walk()
+               if isinstance(node, (c.ExprStmt, c.Decl))
+               and node.first.start <= token.start < node.last.end)
+
+
 def try_baseline(tree: Path, site: Site, kind: str) -> Case:
     """The same with a check that needs no rule."""
     original = _read(tree / site.path)
@@ -283,8 +331,7 @@ def try_baseline(tree: Path, site: Site, kind: str) -> Case:
 def inlined(original: str, site: Site) -> str:
     """The human's check without goto, where the label leads to a return."""
     func = _function(c.SourceFile(site.path, original), site, site.number)
-    check = next(n for n in func.body.walk()
-                 if isinstance(n, c.If) and n.first.start == site.start)
+    check = _check_at(func, site)
     out, done = '', site.start
     for node in check.then.walk():
         if isinstance(node, c.Goto):
@@ -312,8 +359,7 @@ def _tail(original: str, func: c.Function, label: str) -> str:
 def mutant(original: str, site: Site) -> str:
     """The human's check with one thing wrong."""
     func = _function(c.SourceFile(site.path, original), site, site.number)
-    check = next(n for n in func.body.walk()
-                 if isinstance(n, c.If) and n.first.start == site.start)
+    check = _check_at(func, site)
     labels = [n.name for n in func.body.walk() if isinstance(n, c.Label)]
 
     def replaced(node: c.Node, new: str) -> str:
@@ -345,8 +391,7 @@ def judged(site: Site, original: str, ablated: str, converted: str) -> Case:
     human_source = c.SourceFile(site.path, original)
     our_source = c.SourceFile(site.path, converted)
     human_func = _function(human_source, site, site.number)
-    human = next(n for n in human_func.body.walk()
-                 if isinstance(n, c.If) and n.first.start == site.start)
+    human = _check_at(human_func, site)
     case = Case(site, human=_branch_text(human_source, human_func, human))
     our_func = _function(our_source, site, site.number)
     if our_func is None or our_func.body is None:
@@ -492,6 +537,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--list', action='store_true')
     parser.add_argument('--jobs', type=int, default=1)
     parser.add_argument('--whole', action='store_true')
+    parser.add_argument('--decision', action='store_true')
     parser.add_argument('--rules', type=Path, default=COCCI)
     parser.add_argument('--read', type=int, default=0)
     parser.add_argument('--show', action='append', default=[], choices=VERDICTS)
@@ -506,15 +552,18 @@ def judge_all(args: argparse.Namespace, sites: list[Site]) -> list[Case]:
     """All cases, with progress on a terminal."""
     cases: list[Case] = []
     with tempfile.TemporaryDirectory(prefix='cocci-dma-ablation-') as scratch:
-        runner = None if args.baseline else Runner(
-            args.tree, scratch, args.whole, args.rules)
-
-        def one(site: Site) -> Case:
-            if runner is None:
-                return try_baseline(args.tree, site, args.baseline)
-            return try_rule(args.tree, site, runner)
-
-        with ThreadPoolExecutor(args.jobs) as pool:
+        kind: type[ThreadPoolExecutor | ProcessPoolExecutor] = \
+            ProcessPoolExecutor
+        if args.baseline:
+            one = partial(try_baseline, args.tree, kind=args.baseline)
+        elif args.decision:
+            one = partial(try_decision, args.tree)
+        else:
+            # spatch is what takes the time
+            kind = ThreadPoolExecutor
+            one = partial(try_rule, args.tree, runner=Runner(
+                args.tree, scratch, args.whole, args.rules))
+        with kind(args.jobs) as pool:
             for case in pool.map(one, sites):
                 cases.append(case)
                 if sys.stderr.isatty():

@@ -145,12 +145,15 @@ def text(node: c.Node | None, casts: bool = False) -> str:
 
 
 class Driver:
-    """The files of one driver, read and parsed when they are needed."""
+    """The files of one driver, read and parsed when they are needed.
 
-    def __init__(self, paths: list[str]):
+    texts: path -> contents, for files that are not what is on disk.
+    """
+
+    def __init__(self, paths: list[str], texts: dict[str, str] | None = None):
         self.paths = list(dict.fromkeys(paths))
         self._files: dict[str, c.SourceFile] = {}
-        self._texts: dict[str, str] = {}
+        self._texts: dict[str, str] = dict(texts or {})
         self._definitions: dict[str, list[c.Function]] = {}
         self._entries: dict[tuple[str, str], Any] = {}
         self._mentions_of: dict[str, list[Place]] = {}

@@ -9,1070 +9,21 @@ function's own labels and statements; everywhere else `Refused` says why not.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from . import cparse as c
-from .checks import ends_in_jump, parents
+from .checks import ends_in_jump
 from .driver import Driver, strip, text
+from .exits import XMIT, Action, Exit, Path, Unwinder, error_value
+from .held import (CONSUMES, Point, Walk, is_nonzero_test, locate, retries,
+                   tested_names)
+from .resources import (PAIRS, PURE, RESULT_NAME, Held, is_log, outside,
+                        releases)
 
 
 class Refused(Exception):
     """No correct exit can be built; the text says why."""
 
-
-# ---------------------------------------------------- what acquires, releases
-
-class _Pair:
-    """One kind of resource; obj says what names it: the result or argument n."""
-
-    def __init__(self, kind: str, acquire: str, obj: int | None, release: str,
-                 robj: int = 0):
-        self.kind, self.obj, self.robj = kind, obj, robj
-        self.acquire = re.compile('^(?:%s)$' % acquire)
-        self.release = re.compile('^(?:%s)$' % release)
-
-
-RESULT = None
-_PAIRS = (
-    _Pair('memory', r'k[mzc]alloc(_array|_objs?|_flex)?(_node|_noprof)?|'
-          r'kzalloc_objs?|kzalloc_flex|kv[mzc]alloc(_array|_objs?)?(_node)?|'
-          r'kmem_cache_z?alloc(_node)?|mempool_alloc|kmemdup(_nul|_array)?|'
-          r'kstrdup|memdup_user|vmemdup_user|v[mz]alloc(_node|_user|_32)?|'
-          r'krealloc|usb_alloc_urb', RESULT,
-          r'kfree(_sensitive|_rcu)?|kvfree(_sensitive)?|vfree|kzfree|'
-          r'kmem_cache_free|mempool_free|usb_free_urb', -1),
-    _Pair('skb', r'(__)?(netdev_|dev_|napi_|)alloc_skb(_ip_align|_fclone|_head)?'
-          r'|skb_(copy|clone|realloc_headroom|share_check|copy_expand|unshare)|'
-          r'(napi_|slab_|)build_skb|skb_dequeue|skb_get|'
-          r'(__)?netdev_alloc_skb_ip_align', RESULT,
-          r'(dev_)?(kfree|consume)_skb(_any|_irq|_reason)?|'
-          r'dev_kfree_skb_(any|irq)_reason', 0),
-    _Pair('page', r'(__)?(dev_)?alloc_pages?(_node)?|__get_free_pages?|'
-          r'get_zeroed_page|__dev_alloc_pages?|(page_pool|napi)_(dev_)?alloc\w*|'
-          r'netdev_alloc_frag|napi_alloc_frag', RESULT,
-          r'__free_pages?|free_pages?|put_page|page_pool_\w*(put|recycle)\w*|'
-          r'page_frag_free|skb_free_frag', 0),
-    _Pair('coherent memory', r'dma_alloc_(coherent|attrs|noncoherent|'
-          r'writecombine|wc|pages)|pci_z?alloc_consistent', RESULT,
-          r'dma_free_(coherent|attrs|noncoherent|writecombine|wc|pages)|'
-          r'pci_free_consistent', 2),
-    _Pair('pool memory', r'(dma|pci)_pool_z?alloc', RESULT,
-          r'(dma|pci)_pool_free', 1),
-    _Pair('pool', r'(dma|pci)_pool_create|kmem_cache_create', RESULT,
-          r'(dma|pci)_pool_destroy|kmem_cache_destroy', 0),
-    _Pair('mapping', r'dma_map_(single|page|resource|phys)(_attrs)?|'
-          r'(__)?skb_frag_dma_map|pci_map_(single|page)', RESULT,
-          r'(dma|pci)_unmap_(single|page|resource|phys)(_attrs)?', 1),
-    _Pair('scatterlist mapping', r'(dma|pci)_map_sg(_attrs)?|dma_map_sgtable', 1,
-          r'(dma|pci)_unmap_sg(_attrs)?|dma_unmap_sgtable', 1),
-    _Pair('lock', r'(raw_)?(spin|read|write)_lock(_irqsave|_irq|_bh|_nested|'
-          r'_irqsave_nested)?|mutex_lock(_nested)?|down(_read|_write)?|'
-          r'rtnl_lock|rcu_read_lock|local_irq_save|local_bh_disable|'
-          r'preempt_disable|mutex_lock_interruptible|mutex_lock_killable|'
-          r'down_interruptible|(raw_)?spin_trylock\w*|mutex_trylock|'
-          r'local_irq_disable|__netif_tx_lock(_bh)?|netif_tx_lock(_bh)?', 0,
-          r'(raw_)?(spin|read|write)_unlock(_irqrestore|_irq|_bh)?|mutex_unlock|'
-          r'up(_read|_write)?|rtnl_unlock|rcu_read_unlock|local_irq_restore|'
-          r'local_bh_enable|preempt_enable|local_irq_enable|'
-          r'__netif_tx_unlock(_bh)?|netif_tx_unlock(_bh)?', 0),
-    _Pair('clock', r'clk_(prepare_enable|enable|prepare|bulk_prepare_enable)', 0,
-          r'clk_(disable_unprepare|disable|unprepare|bulk_disable_unprepare)', 0),
-    _Pair('runtime PM reference', r'pm_runtime_(get(_sync|_noresume)?|'
-          r'resume_and_get)', 0, r'pm_runtime_put\w*', 0),
-    _Pair('interrupt', r'request(_threaded|_any_context)?_irq', 0, r'free_irq',
-          0),
-    _Pair('mapping of registers', r'ioremap\w*|pci_iomap|of_iomap|'
-          r'pci_ioremap_bar', RESULT, r'iounmap|pci_iounmap', -1),
-    _Pair('scatterlist', r'sg_alloc_table\w*', 0, r'sg_free_table\w*', 0),
-    _Pair('DMA channel', r'dma_request_(slave_)?chan(nel)?\w*', RESULT,
-          r'dma_release_channel', 0),
-    _Pair('device', r'alloc_etherdev\w*|alloc_netdev\w*', RESULT, r'free_netdev',
-          0),
-    _Pair('queue', r'alloc_(ordered_)?workqueue|create_\w*workqueue', RESULT,
-          r'destroy_workqueue', 0),
-    _Pair('regulator', r'regulator_enable', 0, r'regulator_disable', 0),
-    _Pair('reset', r'reset_control_deassert', 0, r'reset_control_assert', 0),
-    _Pair('NAPI', r'napi_enable', 0, r'napi_disable', 0),
-)
-
-_VERBS = {'start': 'stop', 'init': 'exit deinit uninit fini free cleanup '
-          'uninitialize destroy release', 'enable': 'disable', 'alloc':
-          'free release dealloc', 'get': 'put free release', 'request':
-          'release free', 'register': 'unregister deregister', 'create':
-          'destroy free delete remove', 'map': 'unmap', 'prepare':
-          'unprepare cleanup', 'acquire': 'release', 'attach': 'detach',
-          'connect': 'disconnect', 'lock': 'unlock', 'add': 'del remove',
-          'on': 'off', 'setup': 'teardown cleanup free release', 'reserve':
-          'release unreserve free', 'open': 'close', 'begin': 'end', 'load':
-          'unload', 'up': 'down', 'claim': 'release', 'bind': 'unbind',
-          'pin': 'unpin', 'link': 'unlink', 'insert': 'remove', 'set': 'clear',
-          'suspend': 'resume', 'fetch': 'free put', 'push': 'pop', 'grab':
-          'put release drop', 'build': 'destroy free', 'inc': 'dec',
-          'pull': 'push', 'take': 'put release', 'store': 'clear'}
-
-#: Verbs that say little unless all other words of the name agree.
-_VAGUE = frozenset('get set build fetch push pull load add store insert on up '
-                   'setup init inc link'.split())
-_FILLERS = frozenset('try next new one first sync atomic irq all'.split())
-
-_LOG = re.compile(
-    r'print|^(dev|netdev|netif|pr|ib|pci|ibdev|drm|dbg|shost|scmd|sdev|vdev|'
-    r'wiphy|hid|usb|xhci|mlx5?|sh|dma)_(err|warn|info|dbg|debug|crit|notice|'
-    r'alert|emerg|vdbg|cont|err_once|WARN|warn_once)\w*$|trace_|'
-    r'^(WARN|BUG|ASSERT)|DEBUG|DBG|dbg|^dprintk|^[A-Z_0-9]*(ERR|WARN|INFO|LOG|'
-    r'MSG|TRACE|ERROR)[A-Z_0-9]*$|_(err|warn|info|dbg|debug|log|notice|error)'
-    r'(_ratelimited|_once|_rl)?$|^(un)?likely$|ratelimit|^(IS_ERR|PTR_ERR|'
-    r'ERR_PTR|ERR_CAST)\w*$|^log_|_log$|^dump_stack$|^netif_msg_')
-_STATISTICS = re.compile(r'stat|count|^u64_|_inc$|DEV_STATS|^this_cpu_')
-_PURE = re.compile(
-    r'^(_*(cpu_to|[lb]e\d+_to)_?\w+|htons?|htonl|ntohs|ntohl|min(_t)?|max(_t)?|'
-    r'container_of\w*|netdev_priv|\w*_priv|to_\w+|\w+_to_\w+|upper_32_bits|'
-    r'lower_32_bits|(__)?(raw_)?(read|write)[bwlq](_relaxed)?|io(read|write)\d+'
-    r'(be)?|(in|out)[bwl]|(in|out)_[bl]e\d+|mem(set|cpy|cmp|move)\w*|'
-    r'skb_(headlen|shinfo|put|reserve|push|pull|frag_\w+|is_nonlinear|'
-    r'put_padto|padto|tailroom|headroom|get_queue_mapping|tail_pointer|'
-    r'end_offset|frag_size|linearize|checksum_\w+|network_header|'
-    r'transport_offset|tx_timestamp|vlan_\w+|put_zero|put_data)|'
-    r'page_address|virt_to_page|offset_in_page|sg_\w+|for_each_sg|'
-    r'dma_(sync|set_|get_)\w+|wmb|rmb|mb|smp_\w+|dma_[rw]?mb|dev_get_drvdata|'
-    r'(platform|pci|dev|usb|spi|i2c)_(set|get)_\w*data|of_property\w*|of_get\w*|'
-    r'device_property\w*|round_?up|round_?down|ALIGN\w*|DIV_ROUND_UP|swab\w*|'
-    r'lockdep_\w+|might_sleep\w*|u?delay|n?delay|[um]sleep\w*|usleep_range|'
-    r'\w*_init_completion|init_\w+|INIT_\w+|\w+_lock_init|mutex_init|'
-    r'sema_init|kref_init|refcount_set|atomic_set|crypto_\w+|snprintf|sprintf|'
-    r'strs?cpy|strlen|strcmp|get_order|is_\w+|\w+_is_\w+|PAGE_ALIGN\w*|'
-    r'readl?_poll\w*|test_bit|eth_\w+|ether_\w+|copy_(from|to)_user|get_user|'
-    r'put_user|access_ok|dev_name|platform_get_\w+|devm_\w+|pcim_\w+|'
-    r'bitmap_\w+|ffs|fls|ilog2|array_size|struct_size|size_\w+|'
-    r'reinit_completion|get_unaligned\w*|put_unaligned\w*|'
-    r'netif_(running|queue_stopped|carrier_ok|stop_queue|stop_subqueue|'
-    r'tx_queue_stopped)|unlikely|likely|sizeof|swap|prefetch\w*|'
-    r'skb_queue_empty|dql_\w+|netdev_get_tx_queue|get_cpu_ptr|regmap_\w+|'
-    r'[A-Z][A-Z0-9_]*|__builtin\w+|BIT|GENMASK|FIELD_\w+|abs|ktime_get\w*|'
-    r'jiffies\w*|nla_\w+|virt_addr_valid|is_vmalloc_addr|vmalloc_to_page|'
-    r'vmalloc_to_pfn|pfn_to_page|page_to_\w+|dma_mapping_error|list_empty|'
-    r'list_(first|last|next|prev)_\w+|kthread_should_stop|signal_pending|'
-    r'scsi_\w*(sglist|count|bufflen)|blk_rq_\w+|rq_data_dir|dev_to_node)$')
-_RESULT_NAME = re.compile(
-    r'^_?(ret|retval|err|error|rc|res|result|status|r|rval|ret_val|st|retv|'
-    r'errcode|ecode|rv|rslt|val|reterr)\d?$')
-
-
-def is_log(name: str) -> bool:
-    return bool(_LOG.search(name)) or bool(_STATISTICS.search(name))
-
-
-def releases(call: c.Call) -> tuple[str, str] | None:
-    """(kind, object) that a call releases, None when it is in no table."""
-    for pair in _PAIRS:
-        if pair.release.match(call.name):
-            return pair.kind, _argument(call, pair.robj)
-    return None
-
-
-def _argument(call: c.Call, index: int) -> str:
-    if not call.args:
-        return ''
-    if index >= len(call.args):
-        index = -1
-    arg = strip(call.args[index])
-    if isinstance(arg, c.Unary) and arg.op == '&':
-        arg = arg.arg
-    if isinstance(arg, c.Call) and len(arg.args) == 2 and \
-            arg.name.startswith(('dma_unmap_addr', 'pci_unmap_addr')):
-        return '%s->%s' % (text(strip(arg.args[0])), text(arg.args[1]))
-    return text(strip(arg))
-
-
-# -------------------------------------------------------------- what is held
-
-@dataclass
-class Held:
-    """One thing that is held; obj is its canonical name."""
-
-    kind: str
-    obj: str
-    call: c.Call
-    known: bool = True        # in the table; else guessed from a pair of names
-    guard: str = ''           # held only if this condition was true
-    loop: c.Stmt | None = None  # taken in a loop that is over
-    others: tuple[str, ...] = ()    # further places that the object went to
-    lost: str = ''            # why these places cannot be told any more
-
-    def __str__(self) -> str:
-        what = '%s %s' % (self.kind, self.obj) if self.obj else self.kind
-        more = ', if %s' % self.guard if self.guard else \
-            ', in a loop' if self.loop else ''
-        return '%s (line %d%s)' % (what, self.call.first.line, more)
-
-
-@dataclass
-class Action:
-    """One statement of an exit that releases something."""
-
-    call: c.Call
-    loop: c.Loop | None = None
-    guard: str = ''
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        gone = releases(self.call)
-        guard = self.guard
-        if gone and self.guard:
-            plain = re.sub(r'^\(|\)$', '', guard)
-            if plain in (gone[1], gone[1] + ' != NULL', '!IS_ERR(%s)' % gone[1]):
-                guard = ''
-        loop = 'loop' if self.loop else ''
-        if gone:
-            return (gone[0], gone[1], loop, guard)
-        return ('call', text(self.call), loop, guard)
-
-    def __str__(self) -> str:
-        return text(self.call)
-
-
-@dataclass
-class Path:
-    """What happens from one statement on until the function is left."""
-
-    actions: list[Action] = field(default_factory=list)
-    end: str = ''              # return, break, continue, or a reason
-    value: c.Expr | None = None
-    assigned: dict[str, c.Expr] = field(default_factory=dict)
-    labels: list[str] = field(default_factory=list)
-    resets: list[c.Assign] = field(default_factory=list)
-    sure: set[str] = field(default_factory=set)     # assigned on every way
-
-    @property
-    def keys(self) -> set[tuple[str, ...]]:
-        return {a.key for a in self.actions}
-
-
-@dataclass
-class Exit:
-    """A conditional way out: `if (test) branch`."""
-
-    stmt: c.If
-    path: Path
-    jump: c.Stmt
-    failure: bool
-    held: list[Held] = field(default_factory=list)
-
-
-#: What transmit functions return.
-_XMIT = ('netdev_tx_t', 'enum netdev_tx')
-
-
-class Unwinder:
-    """The questions for one function."""
-
-    def __init__(self, driver: Driver, func: c.Function):
-        self.driver, self.func = driver, func
-        self.up = parents(func)
-        self._labels: dict[str, c.Label] = {}
-        self._released: dict[str, str] | None = None
-        self.known: dict[str, bool] = {}    # conditions known at the point
-        for node in func.body.walk():
-            if isinstance(node, c.Label):
-                self._labels[node.name] = node
-
-    @property
-    def words(self) -> frozenset[str]:
-        """Every word of the driver's functions."""
-        found = self.driver.__dict__.get('_unwind_words')
-        if found is None:
-            found = frozenset().union(*(
-                re.findall(r'[A-Za-z_]\w*', self.driver.text_of(path))
-                for path in self.driver.paths))
-            self.driver.__dict__['_unwind_words'] = found
-        return found
-
-    @property
-    def released(self) -> dict[str, str]:
-        """Objects that the function releases somewhere -> their kind."""
-        if self._released is None:
-            self._released = {}
-            for call in self.func.calls():
-                gone = releases(call)
-                if gone:
-                    self._released[gone[1]] = gone[0]
-        return self._released
-
-    @property
-    def null_tested(self) -> set[str]:
-        """The lvalues that the function compares with NULL."""
-        return {text(strip(x.arg)) for x in self.func.body.walk()
-                if isinstance(x, c.Unary) and x.op == '!'}
-
-    def counterparts(self, name: str) -> list[str]:
-        """Functions of the driver that by their name undo another one."""
-        words = name.split('_')
-        out = []
-        for word in words:
-            for other in _VERBS.get(word, '').split():
-                rest = set(words) - {word}
-                for known, parts in self._undoers.get(other, ()):
-                    stem = parts - {other}
-                    exact = rest - _FILLERS <= stem
-                    if stem and stem <= rest and (exact or word not in _VAGUE) \
-                            and (len(stem) > 1 or len(rest) == 1):
-                        out.append(known)
-        return sorted(set(out))
-
-    @property
-    def _undoers(self) -> dict[str, list[tuple[str, set[str]]]]:
-        """Every word of the driver by the verb of undoing in it."""
-        found = self.driver.__dict__.get('_undoers')
-        if found is None:
-            verbs = {v for vs in _VERBS.values() for v in vs.split()}
-            found = {}
-            for word in self.words:
-                parts = set(word.split('_'))
-                if len(parts) > 1 and not _PURE.match(word):
-                    for verb in parts & verbs:
-                        found.setdefault(verb, []).append((word, parts))
-            self.driver.__dict__['_undoers'] = found
-        return found
-
-    # -- following an exit
-
-    def xmit_skb(self) -> str:
-        """The parameter that a transmit function has to free."""
-        if self.func.returns.base not in _XMIT:
-            return ''
-        for param in self.func.params:
-            if param.type.base == 'struct sk_buff' and param.type.pointers == 1:
-                return param.name
-        return ''
-
-    def asked_for(self, lvalue: str, here: bool = False) -> bool:
-        """Does another function (or this one: `here`) ask whether this field holds something?
-
-        Then it must not keep what was released.
-        """
-        found = re.search(r'(?:->|\.)(\w+)(\[.*\])?$', lvalue)
-        if not found:
-            return False
-        asked = self.driver.__dict__.setdefault('_asked_for', {})
-        name = found.group(1)
-        if name not in asked:
-            asked[name] = {
-                func.name for func in self.driver.functions_with(name)
-                if func.body and any(
-                    _asks(node, name) for node in func.body.walk())}
-        return bool(asked[name] - (set() if here else {self.func.name}))
-
-    def unmapped_if_set(self, lvalue: str) -> bool:
-        """Does a function unmap this field if it is not 0?"""
-        found = re.search(r'(?:->|\.)(\w+)$', lvalue)
-        if not found:
-            return False
-        name = found.group(1)
-        return any(
-            isinstance(node, c.If) and isinstance(strip(node.cond), c.Member)
-            and strip(node.cond).name == name and any(
-                (releases(x) or ('',))[0] == 'mapping'
-                and re.search(r'(->|\.)%s$' % name, releases(x)[1])
-                for x in node.then.walk() if isinstance(x, c.Call))
-            for func in self.driver.functions_with(name) if func.body
-            for node in func.body.walk())
-
-    def released_elsewhere(self, lvalue: str) -> bool:
-        """Does another function release a field of this name?"""
-        name = re.sub(r'\[.*', '', re.split(r'->|\.', lvalue)[-1])
-        return any(
-            re.sub(r'\[.*', '', re.split(r'->|\.', gone[1])[-1]) == name
-            for func in self.driver.functions_with(name)
-            if func is not self.func
-            for gone in map(releases, func.calls()) if gone)
-
-    def path_from(self, stmts: list[c.Stmt]) -> Path:
-        path = Path()
-        self._follow(stmts, path, None, '')
-        return path
-
-    def path_of_label(self, name: str) -> Path:
-        path = Path()
-        label = self._labels.get(name)
-        if label is None:
-            path.end = 'unknown label'
-            return path
-        path.labels.append(name)
-        self._continue_at(label, path)
-        return path
-
-    def _continue_at(self, stmt: c.Stmt, path: Path) -> None:
-        """Follow what comes after a statement, outwards."""
-        node: c.Node = stmt
-        while not path.end:
-            above = self.up.of(node)
-            if above is None:
-                path.end = 'return'
-                return
-            if isinstance(above, c.Block):
-                index = next(i for i, s in enumerate(above.body) if s is node)
-                self._follow(above.body[index + 1:], path, None, '')
-            elif isinstance(above, (c.Loop, c.Switch)):
-                path.end = 'in a ' + ('loop' if isinstance(above, c.Loop)
-                                      else 'switch')
-                return
-            node = above
-
-    def _follow(self, stmts: list[c.Stmt], path: Path, loop: c.Loop | None,
-                guard: str) -> None:
-        for stmt in stmts:
-            if path.end:
-                return
-            self._one(stmt, path, loop, guard)
-
-    def _one(self, stmt: c.Stmt, path: Path, loop: c.Loop | None,
-             guard: str) -> None:
-        if isinstance(stmt, c.Block):
-            self._follow(stmt.body, path, loop, guard)
-        elif isinstance(stmt, c.Label):
-            path.labels.append(stmt.name)
-        elif isinstance(stmt, c.Goto):
-            if guard or loop:
-                path.end = 'branches'
-            elif stmt.name in path.labels or len(path.labels) > 30:
-                path.end = 'loops'
-            else:
-                path.labels.append(stmt.name)
-                label = self._labels.get(stmt.name)
-                if label is None:
-                    path.end = 'unknown label'
-                else:
-                    self._continue_at(label, path)
-        elif isinstance(stmt, c.Return):
-            if guard or loop:
-                path.end = 'branches'
-                return
-            if stmt.value is not None:
-                self._calls(stmt.value, path, loop, guard)
-            path.end, path.value = 'return', stmt.value
-        elif isinstance(stmt, c.Jump):
-            if loop is None and not guard:
-                path.end = stmt.kind
-            elif loop is None:
-                path.end = 'branches'
-        elif isinstance(stmt, c.If):
-            self._calls(stmt.cond, path, loop, guard)
-            inner = text(strip(stmt.cond))
-            decided = self.known.get(inner)
-            if decided is not None:
-                branch = stmt.then if decided else stmt.other
-                if branch is not None:
-                    self._one(branch, path, loop, guard)
-                return
-            inner = guard + ' && ' + inner if guard else inner
-            self._one(stmt.then, path, loop, inner)
-            if stmt.other and not path.end:
-                self._one(stmt.other, path, loop, '!(%s)' % inner)
-        elif isinstance(stmt, c.Loop):
-            for part in (stmt.init, stmt.cond, stmt.step):
-                if part is not None:
-                    self._calls(part, path, stmt, guard)
-            self._one(stmt.body, path, stmt, guard)
-        elif isinstance(stmt, (c.Switch, c.Branches)):
-            path.end = 'branches'
-        else:
-            self._calls(stmt, path, loop, guard)
-
-    def _calls(self, node: c.Node, path: Path, loop: c.Loop | None,
-               guard: str) -> None:
-        inner: set[int] = set()
-        for sub in node.walk():
-            if isinstance(sub, c.Call):
-                if id(sub) in inner or is_log(sub.name):
-                    inner.update(id(x) for x in sub.walk())
-                    continue
-                if _PURE.match(sub.name) and not releases(sub) \
-                        or sub.name.startswith('list_for_each') \
-                        or 'for_each' in sub.name:
-                    continue
-                inner.update(id(x) for x in sub.walk() if x is not sub)
-                path.actions.append(Action(sub, loop, guard))
-            elif isinstance(sub, c.Assign) and sub.op == '=':
-                target = strip(sub.left)
-                if isinstance(target, c.Id):
-                    path.assigned[target.name] = sub.right
-                    if not guard and loop is None:
-                        path.sure.add(target.name)
-                else:
-                    path.resets.append(sub)
-
-    # -- the exits around a point
-
-    def exits_after(self, stmt: c.Stmt) -> list[Exit]:
-        """All failing exits that stand behind a statement."""
-        out = []
-        for node in self.func.body.walk():
-            if isinstance(node, c.If) and node.first.start > stmt.last.end:
-                found = self.exit_of(node)
-                if found is not None and found.failure \
-                        and not isinstance(found.jump, c.Jump):
-                    out.append(found)
-        return out
-
-    def exit_of(self, stmt: c.Stmt) -> Exit | None:
-        """The exit that a statement is, when it is an `if` that leaves."""
-        if not isinstance(stmt, c.If) or not ends_in_jump(stmt.then):
-            return None
-        branch = stmt.then
-        jump = branch.body[-1] if isinstance(branch, c.Block) else branch
-        while isinstance(jump, c.Block):
-            jump = jump.body[-1]
-        path = self.path_from([branch])
-        return Exit(stmt, path, jump, self._is_failure(stmt, path))
-
-    def _is_failure(self, stmt: c.If, path: Path) -> bool:
-        for value in [path.value, *path.assigned.values()]:
-            if value is not None and _error_value(value, self.func):
-                return True
-        branch = stmt.then
-        if isinstance(branch, c.Block):
-            branch = branch.body[-1]
-        if isinstance(branch, c.Return) and branch.value is not None:
-            value = strip(branch.value)
-            if isinstance(value, c.Literal) and value.text == '0' \
-                    and not self.func.returns.pointers:
-                return False
-            if self.func.returns.pointers and isinstance(value, c.Id) \
-                    and 'IS_ERR' not in text(stmt.cond):
-                return False
-        return _failure_test(stmt.cond)
-
-
-def _asks(node: c.Node, name: str) -> bool:
-    """Is a field used as a truth value here?"""
-    if isinstance(node, (c.If, c.Ternary)):
-        found = [node.cond]
-    elif isinstance(node, c.Unary) and node.op == '!':
-        found = [node.arg]
-    elif isinstance(node, c.Binary) and node.op in ('&&', '||'):
-        found = [node.left, node.right]
-    elif isinstance(node, c.Binary) and node.op in ('==', '!='):
-        found = [node.left] if text(node.right) in ('0', 'NULL') else []
-    else:
-        return False
-    for expr in found:
-        expr = strip(expr)
-        while isinstance(expr, c.Index):
-            expr = strip(expr.base)
-        if isinstance(expr, c.Member) and expr.name == name:
-            return True
-    return False
-
-
-def _error_value(value: c.Expr, func: c.Function) -> bool:
-    value = strip(value)
-    if isinstance(value, c.Unary) and value.op == '-':
-        return True
-    if isinstance(value, c.Call):
-        return value.name in ('ERR_PTR', 'PTR_ERR', 'ERR_CAST')
-    if isinstance(value, c.Id):
-        return value.name == 'NULL' and bool(func.returns.pointers)
-    return False
-
-
-def _failure_test(cond: c.Expr) -> bool:
-    cond = strip(cond)
-    if isinstance(cond, c.Call):
-        if cond.name in ('unlikely', 'WARN_ON', 'WARN_ON_ONCE', 'likely'):
-            return bool(cond.args) and _failure_test(cond.args[0])
-        return cond.name.startswith('IS_ERR') or 'error' in cond.name \
-            or not cond.name.startswith('is_')
-    if isinstance(cond, c.Unary) and cond.op == '!':
-        return isinstance(strip(cond.arg), (c.Id, c.Member, c.Index, c.Call,
-                                            c.Assign))
-    if isinstance(cond, c.Binary):
-        if cond.op in ('||', '&&'):
-            return _failure_test(cond.left) and _failure_test(cond.right)
-        right = strip(cond.right)
-        if cond.op in ('<', '<=', '!=', '=='):
-            if isinstance(right, c.Id) and right.name == 'NULL':
-                return cond.op == '=='
-            if isinstance(right, c.Unary) and right.op == '-':
-                return True
-            if isinstance(right, c.Literal) and right.text == '0':
-                left = strip(cond.left)
-                if isinstance(left, c.Assign):
-                    left = strip(left.left)
-                return cond.op == '<' or isinstance(left, c.Id) and bool(
-                    _RESULT_NAME.match(left.name))
-        return False
-    if isinstance(cond, c.Assign):
-        return _failure_test(cond.left)
-    return isinstance(cond, c.Id) and bool(_RESULT_NAME.match(cond.name))
-
-
-# ------------------------------------------------------------------- a point
-
-@dataclass
-class Point:
-    """What is known of one statement: what is held, which exits are near.
-
-    before is the last exit that every path to the point has passed, since
-    what was acquired after it or by what it tests; doubts are changes since
-    then that no table knows how to undo.  after is the next exit behind the
-    point, between what is acquired on the way to it.
-    """
-
-    held: list[Held] = field(default_factory=list)
-    before: Exit | None = None
-    since: list[Held] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
-    after: Exit | None = None
-    between: list[Held] = field(default_factory=list)
-    between_doubts: list[str] = field(default_factory=list)
-    loops: list[c.Loop] = field(default_factory=list)
-    assigned: dict[str, c.Expr] = field(default_factory=dict)
-
-
-_LIST = re.compile(r'^(hlist_|llist_|list_)(add|del|move|splice|replace)\w*|'
-                   r'^_*skb_(queue|unlink)\w*|^(idr|ida|xa|radix_tree|rb)_\w+|'
-                   r'^(atomic\d*|atomic_long|refcount|kref|kobject|local)_(inc|'
-                   r'dec|add|sub|get|put)\w*|^(get|put)_(device|page|pid|task)'
-                   r'|^(try_)?module_(get|put)|^set_bit|^clear_bit|^\w*kfifo_\w+|'
-                   r'^__(set|clear)_bit|^test_and_(set|clear)_bit|^netdev_(sent|'
-                   r'tx_sent)_queue|^dmaengine_\w+|^\w*submit\w*|^enable_irq|'
-                   r'^disable_irq|^complete$|^wake_up|^schedule|^queue_work')
-_CONSUMES = re.compile(r'^(netif_rx\w*|netif_receive_skb|napi_gro_receive|'
-                       r'ieee80211_(rx|tx_status)\w*|skb_queue_\w+|'
-                       r'__skb_queue_\w+|dev_queue_xmit|usb_submit_urb)$')
-
-
-class _Walk:
-    """Run over statements in source order and keep what is held."""
-
-    def __init__(self, unwinder: Unwinder):
-        self.of = unwinder
-        self.point = Point()
-        self.cut = False
-
-    # -- statements
-
-    def run(self, stmts: list[c.Stmt]) -> None:
-        for index, stmt in enumerate(stmts):
-            if isinstance(stmt, (c.Label, c.Case)) and index \
-                    and ends_in_jump(stmts[index - 1]):
-                if isinstance(stmt, c.Label):
-                    self.point.doubts.append(
-                        'label %s is reached from elsewhere' % stmt.name)
-                continue
-            self.stmt(stmt, '', None, True)
-
-    def stmt(self, stmt: c.Stmt, guard: str, loop: c.Stmt | None,
-             outer: bool) -> None:
-        if isinstance(stmt, c.Block):
-            for inner in stmt.body:
-                self.stmt(inner, guard, loop, outer)
-        elif isinstance(stmt, c.If):
-            self._if(stmt, guard, loop, outer)
-        elif isinstance(stmt, c.Loop):
-            for part in (stmt.init, stmt.cond, stmt.step):
-                if part is not None:
-                    self.events(part, guard, loop)
-            self.stmt(stmt.body, guard, loop or stmt, False)
-        elif isinstance(stmt, c.Switch):
-            self.events(stmt.cond, guard, loop)
-            self.stmt(stmt.body, guard or 'a case of a switch', loop, False)
-        elif isinstance(stmt, c.Branches):
-            for arm in stmt.body:
-                self.stmt(arm, guard or '#if', loop, False)
-        elif isinstance(stmt, (c.Goto, c.Return, c.Jump)):
-            pass
-        else:
-            self.events(stmt, guard, loop)
-
-    def _if(self, stmt: c.If, guard: str, loop: c.Stmt | None,
-            outer: bool) -> None:
-        self.events(stmt.cond, guard, loop)
-        found = self.of.exit_of(stmt)
-        if found:
-            if outer and not guard and not loop and self._counts(found):
-                self._passed(found)
-            else:
-                self._conditional(found)
-            if stmt.other:
-                self.stmt(stmt.other, guard, loop, outer)
-            return
-        inner = text(strip(stmt.cond))
-        before = list(self.point.held)
-        both = guard + ' && ' + inner if guard else inner
-        self.stmt(stmt.then, both, loop, False)
-        after_then = self.point.held
-        if stmt.other:
-            # what only one branch gives back is still held on the other one
-            self.point.held = before
-            self.stmt(stmt.other, '!(%s)' % both, loop, False)
-            self._merge(after_then, guard)
-        else:
-            gone = [h for h in before if h not in after_then]
-            for item in gone:
-                if not _is_null_test(stmt.cond, item.obj):
-                    item.guard = item.guard or '!(%s)' % inner
-                    self.point.held.append(item)
-
-    def _merge(self, other: list[Held], guard: str) -> None:
-        here = self.point.held
-        names = {(h.kind, h.obj): h for h in here}
-        out = [h for h in here]
-        for item in other:
-            twin = names.get((item.kind, item.obj))
-            if twin is None:
-                out.append(item)
-            elif twin is not item:
-                twin.guard = guard
-        self.point.held = out
-        self.point.since = [h for h in self.point.since if h in out] + [
-            h for h in other if h in self.point.since and h not in out]
-
-    def _counts(self, found: Exit) -> bool:
-        """May the exit serve as a model?"""
-        if not found.failure:
-            return False
-        if _retries(found.path):
-            return False
-        if isinstance(found.jump, c.Jump):
-            # `if (!len) continue;` passes over work, it is no failure
-            cond = found.stmt.cond
-            return bool(self._tested(cond)) or any(
-                isinstance(x, c.Call) and 'error' in x.name
-                for x in cond.walk())
-        return True
-
-    def _conditional(self, found: Exit) -> None:
-        pass
-
-    def _passed(self, found: Exit) -> None:
-        tested = self._tested(found.stmt.cond)
-        found.held = [h for h in self.point.held if h not in tested]
-        self.point.before = found
-        self.point.since = tested
-        self.point.doubts = [d for d in self.point.doubts
-                             if d.startswith('label')]
-        self.point.assigned.update(
-            {} if found.failure else {})
-
-    def _tested(self, cond: c.Expr) -> list[Held]:
-        """What is held because this test did not fail."""
-        names = _tested_names(cond)
-        calls = {id(x) for x in cond.walk() if isinstance(x, c.Call)}
-        out = []
-        for item in self.point.held:
-            result = self._result(item.call)
-            if item.obj in names and item.obj == result \
-                    or id(item.call) in calls:
-                out.append(item)
-            elif result and result in names and item.obj != result and \
-                    self.point.assigned.get(result) is item.call:
-                out.append(item)
-        return out
-
-    def _result(self, call: c.Call) -> str:
-        """The lvalue that takes a call's result."""
-        node: c.Node = call
-        for above in self.of.up.chain(call):
-            if isinstance(above, c.Assign) and above.right is node:
-                return text(strip(above.left))
-            if isinstance(above, c.Variable):
-                return above.name
-            if not isinstance(above, (c.Paren, c.Cast, c.Assign, c.Ternary)):
-                break
-            node = above
-        return ''
-
-    # -- what a statement does
-
-    def events(self, node: c.Node, guard: str, loop: c.Stmt | None) -> None:
-        for sub in list(node.walk())[::-1] if isinstance(node, c.Expr) \
-                else node.walk():
-            if isinstance(sub, c.Call):
-                self._call(sub, guard, loop)
-            elif isinstance(sub, c.Variable) and sub.init is not None:
-                self._value(sub.name, sub.init, bool(guard or loop))
-            elif isinstance(sub, c.Assign) and sub.op == '=':
-                target = strip(sub.left)
-                self._value(text(target), sub.right, bool(guard or loop))
-            elif isinstance(sub, c.Assign) or isinstance(sub, c.Unary) \
-                    and sub.op in ('++', '--', 'p++', 'p--'):
-                target = strip(sub.left if isinstance(sub, c.Assign)
-                               else sub.arg)
-                self._moves(text(target))
-                if not isinstance(target, c.Id) \
-                        and not _STATISTICS.search(text(target)) \
-                        and not (isinstance(sub, c.Assign)
-                                 and sub.op in ('|=', '&=')):
-                    self.point.doubts.append('%s changed (line %d)' % (
-                        text(target), sub.first.line))
-
-    def _value(self, target: str, right: c.Expr, perhaps: bool) -> None:
-        value = strip(right)
-        if perhaps:
-            self.point.assigned.pop(target, None)
-        else:
-            self.point.assigned[target] = value
-        self._moves(target)
-        source = text(value)
-        for item in self.point.held:
-            if item.obj and source == item.obj and target != source:
-                item.others += (target,)
-
-    def _moves(self, name: str) -> None:
-        """A variable changes: a place that it indexes is another one now."""
-        for item in self.point.held:
-            if any(re.search(r'\b%s\b' % re.escape(name), other)
-                   for other in item.others) and name != item.obj:
-                item.lost = item.lost or '%s was stored in %s, and %s has ' \
-                    'changed since' % (item.obj, item.others[-1], name)
-
-    def _call(self, call: c.Call, guard: str, loop: c.Stmt | None) -> None:
-        name = call.name
-        if is_log(name):
-            return
-        gone = releases(call)
-        if gone:
-            self._release(gone, call)
-            return
-        for pair in _PAIRS:
-            if pair.acquire.match(name):
-                obj = self._result(call) if pair.obj is RESULT \
-                    else _argument(call, pair.obj)
-                self._acquire(Held(pair.kind, obj, call, True, guard, loop))
-                return
-        if _CONSUMES.match(name):
-            self.point.doubts.append('%s (line %d)' % (text(call),
-                                                       call.first.line))
-            for arg in call.args:
-                self.point.held = [h for h in self.point.held
-                                   if h.obj != text(strip(arg))]
-                self.point.since = [h for h in self.point.since
-                                    if h.obj != text(strip(arg))]
-        if _LIST.match(name):
-            self.point.doubts.append('%s (line %d)' % (text(call),
-                                                       call.first.line))
-            return
-        if re.match('[A-Z].*_SET|SET_', name) and call.args and _outside(
-                text(strip(call.args[0])) + '->'):
-            self.point.doubts.append('%s (line %d)' % (text(call),
-                                                       call.first.line))
-            return
-        if name.startswith(('devm_', 'pcim_', '__devm_')) or _PURE.match(name):
-            return
-        self._unknown(call, guard, loop)
-
-    def _unknown(self, call: c.Call, guard: str, loop: c.Stmt | None) -> None:
-        for item in self.point.held:
-            if item.kind in ('skb', 'memory', 'page') and any(
-                    text(strip(a)) == item.obj for a in call.args) \
-                    and not call.name.startswith(('skb_', '__skb_', 'eth_')):
-                item.lost = item.lost or '%s was given to %s() (line %d)' % (
-                    item.obj, call.name, call.first.line)
-        for held in list(self.point.held):
-            if not held.known and call.name in held.kind.split()[1:] or (
-                    held.obj and any(text(strip(a)) == held.obj
-                                     for a in call.args)
-                    and re.search('free|put|release|destroy|drop', call.name)):
-                self.point.held.remove(held)
-                if held in self.point.since:
-                    self.point.since.remove(held)
-                return
-        result = self._result(call)
-        kind = self.of.func.locals.get(result)
-        if kind is not None and kind.type.pointers:
-            released = self.of.released.get(result)
-            if released:
-                self._acquire(Held(released, result, call, True, guard, loop))
-                return
-            if re.search('alloc|_dup|clone|create', call.name):
-                self._acquire(Held('%s from %s()' % (result, call.name), result,
-                                   call, False, guard, loop))
-                return
-        elif _outside(result) and re.search('alloc', call.name) \
-                and result in self.of.null_tested:
-            self._acquire(Held('%s from %s()' % (result, call.name), result,
-                               call, False, guard, loop))
-            return
-        counter = self.of.counterparts(call.name)
-        if counter:
-            obj = text(strip(call.args[0])) if call.args else ''
-            self._acquire(Held('%s() undone by %s' % (
-                call.name, ' '.join(counter)), obj, call, False, guard, loop))
-
-    def _acquire(self, item: Held) -> None:
-        self.point.held = [h for h in self.point.held
-                           if (h.kind, h.obj) != (item.kind, item.obj)
-                           or h.guard != item.guard]
-        self.point.since = [h for h in self.point.since
-                            if h in self.point.held]
-        self.point.held.append(item)
-        self.point.since.append(item)
-
-    def _release(self, gone: tuple[str, str], call: c.Call) -> None:
-        def hit(item: Held) -> bool:
-            return item.kind == gone[0] and (
-                item.obj == gone[1] or gone[1] in item.others)
-        before = self.point.before
-        if before is not None and any(hit(h) for h in before.held) \
-                or gone[0] != 'lock' and not any(
-                    hit(h) for h in self.point.held):
-            # the exit before can be no model for what is held now
-            self.point.doubts.append('%s (line %d)' % (text(call),
-                                                       call.first.line))
-        self.point.held = [h for h in self.point.held if not hit(h)]
-        self.point.since = [h for h in self.point.since if not hit(h)]
-
-
-def _is_nonzero_test(cond: c.Expr) -> bool:
-    """Is it true for every negative value?"""
-    cond = strip(cond)
-    if isinstance(cond, c.Call) and cond.name in ('unlikely', 'likely'):
-        return bool(cond.args) and _is_nonzero_test(cond.args[0])
-    if isinstance(cond, c.Binary):
-        return cond.op in ('<', '!=') and text(cond.right) == '0'
-    return isinstance(cond, (c.Id, c.Call, c.Assign, c.Member))
-
-
-def _retries(path: Path) -> bool:
-    """Does the caller keep the skb and try again?"""
-    values = [path.value, *path.assigned.values()]
-    return any(v is not None and text(v) == 'NETDEV_TX_BUSY' for v in values)
-
-
-def _tested_names(cond: c.Expr) -> set[str]:
-    """The lvalues that a test finds to be there, or free of error."""
-    cond = strip(cond)
-    if isinstance(cond, c.Call):
-        return {n for a in cond.args for n in _tested_names(a)} \
-            if cond.name.startswith(('IS_ERR', 'unlikely', 'likely', 'WARN')) \
-            or 'mapping_error' in cond.name else set()
-    if isinstance(cond, c.Unary) and cond.op == '!':
-        return _tested_names(cond.arg)
-    if isinstance(cond, c.Unary) and cond.op == '*':
-        return {text(cond)}
-    if isinstance(cond, c.Binary):
-        if cond.op in ('||', '&&'):
-            return _tested_names(cond.left) | _tested_names(cond.right)
-        return _tested_names(cond.left) | _tested_names(cond.right) \
-            if cond.op in ('==', '!=', '<', '<=') else set()
-    if isinstance(cond, c.Assign):
-        return {text(strip(cond.left))}
-    return {text(cond)} if isinstance(cond, (c.Id, c.Member, c.Index)) else set()
-
-
-def _is_null_test(cond: c.Expr, obj: str) -> bool:
-    return text(strip(cond)) in (obj, obj + ' != NULL')
-
-
-def _known(of: Unwinder, stmt: c.Stmt) -> dict[str, bool]:
-    """Conditions of the ifs around a statement that nobody changes."""
-    out: dict[str, bool] = {}
-    below: c.Node = stmt
-    written = {text(strip(x.left)) for x in of.func.body.walk()
-               if isinstance(x, c.Assign)}
-    for above in of.up.chain(stmt):
-        if isinstance(above, c.If) and below is not above.cond:
-            cond, holds = strip(above.cond), below is above.then
-            names = {text(x) for x in cond.walk()
-                     if isinstance(x, (c.Id, c.Member))}
-            if not names & written and not any(
-                    isinstance(x, c.Call) for x in cond.walk()):
-                out[text(cond)] = holds
-                if isinstance(cond, c.Unary) and cond.op == '!':
-                    out[text(strip(cond.arg))] = not holds
-                else:
-                    out['!' + text(cond)] = not holds
-        below = above
-    return out
-
-
-def locate(of: Unwinder, stmt: c.Stmt) -> Point:
-    """Everything that precedes a statement on every way to it."""
-    of.known = _known(of, stmt)
-    walk = _Walk(of)
-    skb = of.xmit_skb()
-    if skb:
-        at = of.func.name_token
-        walk.point.held.append(Held('skb', skb, c.Call(
-            at, at, c.Id(at, at, of.func.name), [])))
-    chain = [stmt, *[x for x in of.up.chain(stmt)]]
-    steps: list[tuple[c.Node, c.Node]] = list(zip(chain[1:], chain))[::-1]
-    for above, below in steps:
-        if isinstance(above, c.Block):
-            index = next(i for i, s in enumerate(above.body) if s is below)
-            before = above.body[:index]
-            owner = of.up.of(above)
-            if isinstance(owner, c.Switch):
-                cases = [i for i, s in enumerate(before)
-                         if isinstance(s, c.Case)]
-                start = cases[-1] if cases else 0
-                while start > 1 and not ends_in_jump(before[start - 1]) \
-                        and any(i < start for i in cases):
-                    start = [i for i in cases if i < start][-1]
-                before = before[start:]
-            walk.run(before)
-        elif isinstance(above, c.Loop):
-            for part in (above.init, above.cond):
-                if part is not None:
-                    walk.events(part, '', None)
-            walk.point.loops.append(above)
-        elif isinstance(above, (c.If, c.Switch)):
-            walk.events(above.cond, '', None)
-    point = walk.point
-    for loop in point.loops:
-        # an earlier round may have left another value
-        for node in loop.body.walk():
-            if isinstance(node, c.Assign):
-                point.assigned.pop(text(strip(node.left)), None)
-    if point.before is not None:
-        # an exit in the body of a loop has settled what earlier rounds hold
-        inside = {id(x) for x in of.up.chain(point.before.stmt)}
-        point.loops = [x for x in point.loops if id(x) not in inside]
-    for item in point.held:
-        twin = next((h for h in point.held if (h.kind, h.obj) == (
-            item.kind, item.obj) and h.guard == '!(%s)' % item.guard), None)
-        if item.guard and twin is not None:
-            # taken on either way
-            item.guard = ''
-            point.held = [h for h in point.held if h is not twin]
-            point.since = [h for h in point.since if h is not twin]
-            if twin not in point.since and item not in point.since:
-                break
-    _look_ahead(of, stmt, point)
-    return point
-
-
-def _look_ahead(of: Unwinder, stmt: c.Stmt, point: Point) -> None:
-    """Find the next exit behind a statement that every path comes to."""
-    walk = _Walk(of)
-    node: c.Node = stmt
-    while True:
-        above = of.up.of(node)
-        if isinstance(above, c.Block):
-            index = next(i for i, s in enumerate(above.body) if s is node)
-            for item in above.body[index + 1:]:
-                if isinstance(item, (c.Label, c.Case, c.Goto, c.Return, c.Jump)):
-                    return
-                found = of.exit_of(item)
-                if found is not None and found.failure \
-                        and not _retries(found.path):
-                    walk.events(item.cond, '', None)
-                    tested = walk._tested(item.cond)
-                    point.after = found
-                    point.between = [h for h in walk.point.held
-                                     if h not in tested]
-                    point.between_doubts = walk.point.doubts
-                    return
-                if any(isinstance(x, (c.Return, c.Goto)) for x in item.walk()):
-                    return
-                walk.stmt(item, '', None, False)
-        elif above is None or isinstance(above, (c.Loop, c.Switch)):
-            return
-        node = above
-
-
-# ---------------------------------------------------------------- a new exit
 
 @dataclass
 class NewExit:
@@ -1152,7 +103,7 @@ class Builder:
                 continue
             gone = releases(stmt.expr)
             if not (gone and gone[0] == self.mapped
-                    or _CONSUMES.match(stmt.expr.name)):
+                    or CONSUMES.match(stmt.expr.name)):
                 continue
             for node in self.of.up.chain(stmt):
                 if isinstance(node, c.Block) and ends_in_jump(node) \
@@ -1302,7 +253,7 @@ class Builder:
                 and call.first.start > self.stmt.last.end
                 and any(isinstance(x, c.Loop)
                         for x in self.of.up.chain(call))
-                for call in self.func.calls() for p in _PAIRS):
+                for call in self.func.calls() for p in PAIRS):
             return True         # unwinds a loop that is still to come
         if any(key not in e.path.keys for e in later):
             return True
@@ -1313,7 +264,7 @@ class Builder:
                 if obj.split('(')[0] in self.of.counterparts(call.name):
                     return True
             elif any(p.kind == kind and p.acquire.match(call.name)
-                     for p in _PAIRS):
+                     for p in PAIRS):
                 return True
         return False
 
@@ -1398,7 +349,7 @@ class Builder:
             path = self.of.path_of_label(name)
             keys = self._keys(path)
             if path.end == 'return' and keys == wanted \
-                    and not _retries(path) \
+                    and not retries(path) \
                     and all(not k[3] or self._still_known(k[3]) for k in keys):
                 return name
         return ''
@@ -1423,7 +374,7 @@ class Builder:
             direct = {a.key for a in path.actions if a.loop is None}
             unmaps = {k for k in direct if k[0] == self.mapped}
             if label.first.start > self.stmt.last.end \
-                    and path.end == 'return' and not _retries(path) \
+                    and path.end == 'return' and not retries(path) \
                     and any(self._unmaps(a) for a in loops) \
                     and not any(_takes_failed(a.loop) for a in loops) \
                     and direct - unmaps == others and len(unmaps) in (
@@ -1486,13 +437,13 @@ class Builder:
                 k[0] == 'call' for k in (self.point.before.path.keys
                                          if self.point.before else ()))):
             raise Refused(self._held_text(item.lost))
-        if any(_outside(o) for o in item.others) and item.obj not in \
+        if any(outside(o) for o in item.others) and item.obj not in \
                 self.of.released and not (self.point.before and isinstance(
                     self.point.before.jump, c.Jump)) and not self.of.xmit_skb():
             raise Refused(self._held_text(
                 '%s was already stored in %s, and no exit of %s() releases it'
                 % (item.obj, item.others[-1], self.func.name)))
-        if _outside(item.obj) and item.kind != 'mapping' \
+        if outside(item.obj) and item.kind != 'mapping' \
                 and item.obj not in self.of.released \
                 and self.of.released_elsewhere(item.obj) \
                 and not self.goes_on:
@@ -1511,7 +462,7 @@ class Builder:
         if item.kind in ('skb', 'memory', 'page', 'coherent memory'):
             out += ['%s = NULL;' % o for o in dict.fromkeys(
                 (item.obj, *item.others)) if (
-                    _outside(o) or o.startswith('*')) and (
+                    outside(o) or o.startswith('*')) and (
                     item.kind == 'skb' or self.of.asked_for(o, self.goes_on)
                     or self.of.released_elsewhere(o))]
         return out
@@ -1667,7 +618,7 @@ class Builder:
                 continue
             if isinstance(node, c.Call) and any(
                     p.kind == self.mapped and p.acquire.match(node.name)
-                    for p in _PAIRS):
+                    for p in PAIRS):
                 raise Refused(self._held_text(
                     'after the loop line %d maps again' % node.first.line))
             if isinstance(node, c.Assign) and node.op == '=':
@@ -1709,12 +660,12 @@ class Builder:
                 continue
             expr = stmt.expr
             if isinstance(expr, c.Call) and (is_log(expr.name)
-                                             or _PURE.match(expr.name)):
+                                             or PURE.match(expr.name)):
                 if not re.search('drop', text(expr)):
                     continue
             if isinstance(expr, c.Assign) and isinstance(strip(expr.left), c.Id):
-                if _RESULT_NAME.match(strip(expr.left).name) or \
-                        _error_value(expr.right, self.func):
+                if RESULT_NAME.match(strip(expr.left).name) or \
+                        error_value(expr.right, self.func):
                     continue
             if isinstance(expr, c.Unary) and not re.search('drop|fail',
                                                            text(expr)):
@@ -1731,7 +682,7 @@ class Builder:
             if item.kind == 'skb' and (item.kind, item.obj, '', '') in path.keys:
                 lines = lines + ['%s = NULL;' % o for o in
                                  dict.fromkeys(item.others)
-                                 if _outside(o) and o not in reset]
+                                 if outside(o) and o not in reset]
         return NewExit(lines + status + ['goto %s;' % label])
 
     # -- the value that is returned
@@ -1812,7 +763,7 @@ class Builder:
             raise Refused(self._held_text(
                 '%s() returns nothing, so its callers cannot learn of a '
                 'failure' % self.func.name))
-        if kind.base in _XMIT:
+        if kind.base in XMIT:
             return self._dropped() + ['return NETDEV_TX_OK;']
         model = before.path.value if before is not None and before.failure \
             else None
@@ -1878,12 +829,12 @@ class Builder:
             else:
                 following = _following(above, stmt)
                 found = other.exit_of(following) if following else None
-                result = _Walk(other)._result(place.node)
-                if not result or not found or result not in _tested_names(
+                result = Walk(other)._result(place.node)
+                if not result or not found or result not in tested_names(
                         found.stmt.cond):
                     return False
             if found is None or not found.failure \
-                    or not _is_nonzero_test(found.stmt.cond):
+                    or not is_nonzero_test(found.stmt.cond):
                 return False
         return bool(places) and not self.of.driver.addresses_of(self.func)
 
@@ -1980,11 +931,6 @@ def _releases_field(driver: Driver, func: c.Function, kind: str,
                         driver, callee, kind, fields, depth - 1):
                 return True
     return False
-
-
-def _outside(name: str) -> bool:
-    """Is an lvalue more than a local variable?"""
-    return '->' in name or '[' in name or '.' in name
 
 
 def _takes_failed(loop: c.Loop) -> bool:

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The ways out of a function: what they release, and what they return."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from . import cparse as c
+from .checks import ends_in_jump, parents
+from .driver import Driver, strip, text
+from .resources import (FILLERS, PURE, RESULT_NAME, VAGUE, VERBS, Held,
+                        is_log, releases)
+
+
+@dataclass
+class Action:
+    """One statement of an exit that releases something."""
+
+    call: c.Call
+    loop: c.Loop | None = None
+    guard: str = ''
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        gone = releases(self.call)
+        guard = self.guard
+        if gone and self.guard:
+            plain = re.sub(r'^\(|\)$', '', guard)
+            if plain in (gone[1], gone[1] + ' != NULL', '!IS_ERR(%s)' % gone[1]):
+                guard = ''
+        loop = 'loop' if self.loop else ''
+        if gone:
+            return (gone[0], gone[1], loop, guard)
+        return ('call', text(self.call), loop, guard)
+
+    def __str__(self) -> str:
+        return text(self.call)
+
+
+@dataclass
+class Path:
+    """What happens from one statement on until the function is left."""
+
+    actions: list[Action] = field(default_factory=list)
+    end: str = ''              # return, break, continue, or a reason
+    value: c.Expr | None = None
+    assigned: dict[str, c.Expr] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+    resets: list[c.Assign] = field(default_factory=list)
+    sure: set[str] = field(default_factory=set)     # assigned on every way
+
+    @property
+    def keys(self) -> set[tuple[str, ...]]:
+        return {a.key for a in self.actions}
+
+
+@dataclass
+class Exit:
+    """A conditional way out: `if (test) branch`."""
+
+    stmt: c.If
+    path: Path
+    jump: c.Stmt
+    failure: bool
+    held: list[Held] = field(default_factory=list)
+
+
+#: What transmit functions return.
+XMIT = ('netdev_tx_t', 'enum netdev_tx')
+
+
+class Unwinder:
+    """The questions for one function."""
+
+    def __init__(self, driver: Driver, func: c.Function):
+        self.driver, self.func = driver, func
+        self.up = parents(func)
+        self._labels: dict[str, c.Label] = {}
+        self._released: dict[str, str] | None = None
+        self.known: dict[str, bool] = {}    # conditions known at the point
+        for node in func.body.walk():
+            if isinstance(node, c.Label):
+                self._labels[node.name] = node
+
+    @property
+    def words(self) -> frozenset[str]:
+        """Every word of the driver's functions."""
+        found = self.driver.__dict__.get('_unwind_words')
+        if found is None:
+            found = frozenset().union(*(
+                re.findall(r'[A-Za-z_]\w*', self.driver.text_of(path))
+                for path in self.driver.paths))
+            self.driver.__dict__['_unwind_words'] = found
+        return found
+
+    @property
+    def released(self) -> dict[str, str]:
+        """Objects that the function releases somewhere -> their kind."""
+        if self._released is None:
+            self._released = {}
+            for call in self.func.calls():
+                gone = releases(call)
+                if gone:
+                    self._released[gone[1]] = gone[0]
+        return self._released
+
+    @property
+    def null_tested(self) -> set[str]:
+        """The lvalues that the function compares with NULL."""
+        return {text(strip(x.arg)) for x in self.func.body.walk()
+                if isinstance(x, c.Unary) and x.op == '!'}
+
+    def counterparts(self, name: str) -> list[str]:
+        """Functions of the driver that by their name undo another one."""
+        words = name.split('_')
+        out = []
+        for word in words:
+            for other in VERBS.get(word, '').split():
+                rest = set(words) - {word}
+                for known, parts in self._undoers.get(other, ()):
+                    stem = parts - {other}
+                    exact = rest - FILLERS <= stem
+                    if stem and stem <= rest and (exact or word not in VAGUE) \
+                            and (len(stem) > 1 or len(rest) == 1):
+                        out.append(known)
+        return sorted(set(out))
+
+    @property
+    def _undoers(self) -> dict[str, list[tuple[str, set[str]]]]:
+        """Every word of the driver by the verb of undoing in it."""
+        found = self.driver.__dict__.get('_undoers')
+        if found is None:
+            verbs = {v for vs in VERBS.values() for v in vs.split()}
+            found = {}
+            for word in self.words:
+                parts = set(word.split('_'))
+                if len(parts) > 1 and not PURE.match(word):
+                    for verb in parts & verbs:
+                        found.setdefault(verb, []).append((word, parts))
+            self.driver.__dict__['_undoers'] = found
+        return found
+
+    # -- following an exit
+
+    def xmit_skb(self) -> str:
+        """The parameter that a transmit function has to free."""
+        if self.func.returns.base not in XMIT:
+            return ''
+        for param in self.func.params:
+            if param.type.base == 'struct sk_buff' and param.type.pointers == 1:
+                return param.name
+        return ''
+
+    def asked_for(self, lvalue: str, here: bool = False) -> bool:
+        """Does another function (or this one: `here`) ask whether this field holds something?
+
+        Then it must not keep what was released.
+        """
+        found = re.search(r'(?:->|\.)(\w+)(\[.*\])?$', lvalue)
+        if not found:
+            return False
+        asked = self.driver.__dict__.setdefault('_asked_for', {})
+        name = found.group(1)
+        if name not in asked:
+            asked[name] = {
+                func.name for func in self.driver.functions_with(name)
+                if func.body and any(
+                    _asks(node, name) for node in func.body.walk())}
+        return bool(asked[name] - (set() if here else {self.func.name}))
+
+    def unmapped_if_set(self, lvalue: str) -> bool:
+        """Does a function unmap this field if it is not 0?"""
+        found = re.search(r'(?:->|\.)(\w+)$', lvalue)
+        if not found:
+            return False
+        name = found.group(1)
+        return any(
+            isinstance(node, c.If) and isinstance(strip(node.cond), c.Member)
+            and strip(node.cond).name == name and any(
+                (releases(x) or ('',))[0] == 'mapping'
+                and re.search(r'(->|\.)%s$' % name, releases(x)[1])
+                for x in node.then.walk() if isinstance(x, c.Call))
+            for func in self.driver.functions_with(name) if func.body
+            for node in func.body.walk())
+
+    def released_elsewhere(self, lvalue: str) -> bool:
+        """Does another function release a field of this name?"""
+        name = re.sub(r'\[.*', '', re.split(r'->|\.', lvalue)[-1])
+        return any(
+            re.sub(r'\[.*', '', re.split(r'->|\.', gone[1])[-1]) == name
+            for func in self.driver.functions_with(name)
+            if func is not self.func
+            for gone in map(releases, func.calls()) if gone)
+
+    def path_from(self, stmts: list[c.Stmt]) -> Path:
+        path = Path()
+        self._follow(stmts, path, None, '')
+        return path
+
+    def path_of_label(self, name: str) -> Path:
+        path = Path()
+        label = self._labels.get(name)
+        if label is None:
+            path.end = 'unknown label'
+            return path
+        path.labels.append(name)
+        self._continue_at(label, path)
+        return path
+
+    def _continue_at(self, stmt: c.Stmt, path: Path) -> None:
+        """Follow what comes after a statement, outwards."""
+        node: c.Node = stmt
+        while not path.end:
+            above = self.up.of(node)
+            if above is None:
+                path.end = 'return'
+                return
+            if isinstance(above, c.Block):
+                index = next(i for i, s in enumerate(above.body) if s is node)
+                self._follow(above.body[index + 1:], path, None, '')
+            elif isinstance(above, (c.Loop, c.Switch)):
+                path.end = 'in a ' + ('loop' if isinstance(above, c.Loop)
+                                      else 'switch')
+                return
+            node = above
+
+    def _follow(self, stmts: list[c.Stmt], path: Path, loop: c.Loop | None,
+                guard: str) -> None:
+        for stmt in stmts:
+            if path.end:
+                return
+            self._one(stmt, path, loop, guard)
+
+    def _one(self, stmt: c.Stmt, path: Path, loop: c.Loop | None,
+             guard: str) -> None:
+        if isinstance(stmt, c.Block):
+            self._follow(stmt.body, path, loop, guard)
+        elif isinstance(stmt, c.Label):
+            path.labels.append(stmt.name)
+        elif isinstance(stmt, c.Goto):
+            if guard or loop:
+                path.end = 'branches'
+            elif stmt.name in path.labels or len(path.labels) > 30:
+                path.end = 'loops'
+            else:
+                path.labels.append(stmt.name)
+                label = self._labels.get(stmt.name)
+                if label is None:
+                    path.end = 'unknown label'
+                else:
+                    self._continue_at(label, path)
+        elif isinstance(stmt, c.Return):
+            if guard or loop:
+                path.end = 'branches'
+                return
+            if stmt.value is not None:
+                self._calls(stmt.value, path, loop, guard)
+            path.end, path.value = 'return', stmt.value
+        elif isinstance(stmt, c.Jump):
+            if loop is None and not guard:
+                path.end = stmt.kind
+            elif loop is None:
+                path.end = 'branches'
+        elif isinstance(stmt, c.If):
+            self._calls(stmt.cond, path, loop, guard)
+            inner = text(strip(stmt.cond))
+            decided = self.known.get(inner)
+            if decided is not None:
+                branch = stmt.then if decided else stmt.other
+                if branch is not None:
+                    self._one(branch, path, loop, guard)
+                return
+            inner = guard + ' && ' + inner if guard else inner
+            self._one(stmt.then, path, loop, inner)
+            if stmt.other and not path.end:
+                self._one(stmt.other, path, loop, '!(%s)' % inner)
+        elif isinstance(stmt, c.Loop):
+            for part in (stmt.init, stmt.cond, stmt.step):
+                if part is not None:
+                    self._calls(part, path, stmt, guard)
+            self._one(stmt.body, path, stmt, guard)
+        elif isinstance(stmt, (c.Switch, c.Branches)):
+            path.end = 'branches'
+        else:
+            self._calls(stmt, path, loop, guard)
+
+    def _calls(self, node: c.Node, path: Path, loop: c.Loop | None,
+               guard: str) -> None:
+        inner: set[int] = set()
+        for sub in node.walk():
+            if isinstance(sub, c.Call):
+                if id(sub) in inner or is_log(sub.name):
+                    inner.update(id(x) for x in sub.walk())
+                    continue
+                if PURE.match(sub.name) and not releases(sub) \
+                        or sub.name.startswith('list_for_each') \
+                        or 'for_each' in sub.name:
+                    continue
+                inner.update(id(x) for x in sub.walk() if x is not sub)
+                path.actions.append(Action(sub, loop, guard))
+            elif isinstance(sub, c.Assign) and sub.op == '=':
+                target = strip(sub.left)
+                if isinstance(target, c.Id):
+                    path.assigned[target.name] = sub.right
+                    if not guard and loop is None:
+                        path.sure.add(target.name)
+                else:
+                    path.resets.append(sub)
+
+    # -- the exits around a point
+
+    def exits_after(self, stmt: c.Stmt) -> list[Exit]:
+        """All failing exits that stand behind a statement."""
+        out = []
+        for node in self.func.body.walk():
+            if isinstance(node, c.If) and node.first.start > stmt.last.end:
+                found = self.exit_of(node)
+                if found is not None and found.failure \
+                        and not isinstance(found.jump, c.Jump):
+                    out.append(found)
+        return out
+
+    def exit_of(self, stmt: c.Stmt) -> Exit | None:
+        """The exit that a statement is, when it is an `if` that leaves."""
+        if not isinstance(stmt, c.If) or not ends_in_jump(stmt.then):
+            return None
+        branch = stmt.then
+        jump = branch.body[-1] if isinstance(branch, c.Block) else branch
+        while isinstance(jump, c.Block):
+            jump = jump.body[-1]
+        path = self.path_from([branch])
+        return Exit(stmt, path, jump, self._is_failure(stmt, path))
+
+    def _is_failure(self, stmt: c.If, path: Path) -> bool:
+        for value in [path.value, *path.assigned.values()]:
+            if value is not None and error_value(value, self.func):
+                return True
+        branch = stmt.then
+        if isinstance(branch, c.Block):
+            branch = branch.body[-1]
+        if isinstance(branch, c.Return) and branch.value is not None:
+            value = strip(branch.value)
+            if isinstance(value, c.Literal) and value.text == '0' \
+                    and not self.func.returns.pointers:
+                return False
+            if self.func.returns.pointers and isinstance(value, c.Id) \
+                    and 'IS_ERR' not in text(stmt.cond):
+                return False
+        return _failure_test(stmt.cond)
+
+
+def _asks(node: c.Node, name: str) -> bool:
+    """Is a field used as a truth value here?"""
+    if isinstance(node, (c.If, c.Ternary)):
+        found = [node.cond]
+    elif isinstance(node, c.Unary) and node.op == '!':
+        found = [node.arg]
+    elif isinstance(node, c.Binary) and node.op in ('&&', '||'):
+        found = [node.left, node.right]
+    elif isinstance(node, c.Binary) and node.op in ('==', '!='):
+        found = [node.left] if text(node.right) in ('0', 'NULL') else []
+    else:
+        return False
+    for expr in found:
+        expr = strip(expr)
+        while isinstance(expr, c.Index):
+            expr = strip(expr.base)
+        if isinstance(expr, c.Member) and expr.name == name:
+            return True
+    return False
+
+
+def error_value(value: c.Expr, func: c.Function) -> bool:
+    value = strip(value)
+    if isinstance(value, c.Unary) and value.op == '-':
+        return True
+    if isinstance(value, c.Call):
+        return value.name in ('ERR_PTR', 'PTR_ERR', 'ERR_CAST')
+    if isinstance(value, c.Id):
+        return value.name == 'NULL' and bool(func.returns.pointers)
+    return False
+
+
+def _failure_test(cond: c.Expr) -> bool:
+    cond = strip(cond)
+    if isinstance(cond, c.Call):
+        if cond.name in ('unlikely', 'WARN_ON', 'WARN_ON_ONCE', 'likely'):
+            return bool(cond.args) and _failure_test(cond.args[0])
+        return cond.name.startswith('IS_ERR') or 'error' in cond.name \
+            or not cond.name.startswith('is_')
+    if isinstance(cond, c.Unary) and cond.op == '!':
+        return isinstance(strip(cond.arg), (c.Id, c.Member, c.Index, c.Call,
+                                            c.Assign))
+    if isinstance(cond, c.Binary):
+        if cond.op in ('||', '&&'):
+            return _failure_test(cond.left) and _failure_test(cond.right)
+        right = strip(cond.right)
+        if cond.op in ('<', '<=', '!=', '=='):
+            if isinstance(right, c.Id) and right.name == 'NULL':
+                return cond.op == '=='
+            if isinstance(right, c.Unary) and right.op == '-':
+                return True
+            if isinstance(right, c.Literal) and right.text == '0':
+                left = strip(cond.left)
+                if isinstance(left, c.Assign):
+                    left = strip(left.left)
+                return cond.op == '<' or isinstance(left, c.Id) and bool(
+                    RESULT_NAME.match(left.name))
+        return False
+    if isinstance(cond, c.Assign):
+        return _failure_test(cond.left)
+    return isinstance(cond, c.Id) and bool(RESULT_NAME.match(cond.name))

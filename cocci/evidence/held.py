@@ -1,0 +1,477 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is held at a statement, and which exits stand before and behind it."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from . import cparse as c
+from .checks import ends_in_jump
+from .driver import strip, text
+from .exits import Exit, Path, Unwinder
+from .resources import (PAIRS, PURE, RESULT, STATISTICS, Held, argument,
+                        is_log, outside, releases)
+
+
+@dataclass
+class Point:
+    """What is known of one statement: what is held, which exits are near.
+
+    before is the last exit that every path to the point has passed, since
+    what was acquired after it or by what it tests; doubts are changes since
+    then that no table knows how to undo.  after is the next exit behind the
+    point, between what is acquired on the way to it.
+    """
+
+    held: list[Held] = field(default_factory=list)
+    before: Exit | None = None
+    since: list[Held] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    after: Exit | None = None
+    between: list[Held] = field(default_factory=list)
+    between_doubts: list[str] = field(default_factory=list)
+    loops: list[c.Loop] = field(default_factory=list)
+    assigned: dict[str, c.Expr] = field(default_factory=dict)
+
+
+_LIST = re.compile(r'^(hlist_|llist_|list_)(add|del|move|splice|replace)\w*|'
+                   r'^_*skb_(queue|unlink)\w*|^(idr|ida|xa|radix_tree|rb)_\w+|'
+                   r'^(atomic\d*|atomic_long|refcount|kref|kobject|local)_(inc|'
+                   r'dec|add|sub|get|put)\w*|^(get|put)_(device|page|pid|task)'
+                   r'|^(try_)?module_(get|put)|^set_bit|^clear_bit|^\w*kfifo_\w+|'
+                   r'^__(set|clear)_bit|^test_and_(set|clear)_bit|^netdev_(sent|'
+                   r'tx_sent)_queue|^dmaengine_\w+|^\w*submit\w*|^enable_irq|'
+                   r'^disable_irq|^complete$|^wake_up|^schedule|^queue_work')
+CONSUMES = re.compile(r'^(netif_rx\w*|netif_receive_skb|napi_gro_receive|'
+                       r'ieee80211_(rx|tx_status)\w*|skb_queue_\w+|'
+                       r'__skb_queue_\w+|dev_queue_xmit|usb_submit_urb)$')
+
+
+class Walk:
+    """Run over statements in source order and keep what is held."""
+
+    def __init__(self, unwinder: Unwinder):
+        self.of = unwinder
+        self.point = Point()
+        self.cut = False
+
+    # -- statements
+
+    def run(self, stmts: list[c.Stmt]) -> None:
+        for index, stmt in enumerate(stmts):
+            if isinstance(stmt, (c.Label, c.Case)) and index \
+                    and ends_in_jump(stmts[index - 1]):
+                if isinstance(stmt, c.Label):
+                    self.point.doubts.append(
+                        'label %s is reached from elsewhere' % stmt.name)
+                continue
+            self.stmt(stmt, '', None, True)
+
+    def stmt(self, stmt: c.Stmt, guard: str, loop: c.Stmt | None,
+             outer: bool) -> None:
+        if isinstance(stmt, c.Block):
+            for inner in stmt.body:
+                self.stmt(inner, guard, loop, outer)
+        elif isinstance(stmt, c.If):
+            self._if(stmt, guard, loop, outer)
+        elif isinstance(stmt, c.Loop):
+            for part in (stmt.init, stmt.cond, stmt.step):
+                if part is not None:
+                    self.events(part, guard, loop)
+            self.stmt(stmt.body, guard, loop or stmt, False)
+        elif isinstance(stmt, c.Switch):
+            self.events(stmt.cond, guard, loop)
+            self.stmt(stmt.body, guard or 'a case of a switch', loop, False)
+        elif isinstance(stmt, c.Branches):
+            for arm in stmt.body:
+                self.stmt(arm, guard or '#if', loop, False)
+        elif isinstance(stmt, (c.Goto, c.Return, c.Jump)):
+            pass
+        else:
+            self.events(stmt, guard, loop)
+
+    def _if(self, stmt: c.If, guard: str, loop: c.Stmt | None,
+            outer: bool) -> None:
+        self.events(stmt.cond, guard, loop)
+        found = self.of.exit_of(stmt)
+        if found:
+            if outer and not guard and not loop and self._counts(found):
+                self._passed(found)
+            else:
+                self._conditional(found)
+            if stmt.other:
+                self.stmt(stmt.other, guard, loop, outer)
+            return
+        inner = text(strip(stmt.cond))
+        before = list(self.point.held)
+        both = guard + ' && ' + inner if guard else inner
+        self.stmt(stmt.then, both, loop, False)
+        after_then = self.point.held
+        if stmt.other:
+            # what only one branch gives back is still held on the other one
+            self.point.held = before
+            self.stmt(stmt.other, '!(%s)' % both, loop, False)
+            self._merge(after_then, guard)
+        else:
+            gone = [h for h in before if h not in after_then]
+            for item in gone:
+                if not _is_null_test(stmt.cond, item.obj):
+                    item.guard = item.guard or '!(%s)' % inner
+                    self.point.held.append(item)
+
+    def _merge(self, other: list[Held], guard: str) -> None:
+        here = self.point.held
+        names = {(h.kind, h.obj): h for h in here}
+        out = [h for h in here]
+        for item in other:
+            twin = names.get((item.kind, item.obj))
+            if twin is None:
+                out.append(item)
+            elif twin is not item:
+                twin.guard = guard
+        self.point.held = out
+        self.point.since = [h for h in self.point.since if h in out] + [
+            h for h in other if h in self.point.since and h not in out]
+
+    def _counts(self, found: Exit) -> bool:
+        """May the exit serve as a model?"""
+        if not found.failure:
+            return False
+        if retries(found.path):
+            return False
+        if isinstance(found.jump, c.Jump):
+            # `if (!len) continue;` passes over work, it is no failure
+            cond = found.stmt.cond
+            return bool(self._tested(cond)) or any(
+                isinstance(x, c.Call) and 'error' in x.name
+                for x in cond.walk())
+        return True
+
+    def _conditional(self, found: Exit) -> None:
+        pass
+
+    def _passed(self, found: Exit) -> None:
+        tested = self._tested(found.stmt.cond)
+        found.held = [h for h in self.point.held if h not in tested]
+        self.point.before = found
+        self.point.since = tested
+        self.point.doubts = [d for d in self.point.doubts
+                             if d.startswith('label')]
+        self.point.assigned.update(
+            {} if found.failure else {})
+
+    def _tested(self, cond: c.Expr) -> list[Held]:
+        """What is held because this test did not fail."""
+        names = tested_names(cond)
+        calls = {id(x) for x in cond.walk() if isinstance(x, c.Call)}
+        out = []
+        for item in self.point.held:
+            result = self._result(item.call)
+            if item.obj in names and item.obj == result \
+                    or id(item.call) in calls:
+                out.append(item)
+            elif result and result in names and item.obj != result and \
+                    self.point.assigned.get(result) is item.call:
+                out.append(item)
+        return out
+
+    def _result(self, call: c.Call) -> str:
+        """The lvalue that takes a call's result."""
+        node: c.Node = call
+        for above in self.of.up.chain(call):
+            if isinstance(above, c.Assign) and above.right is node:
+                return text(strip(above.left))
+            if isinstance(above, c.Variable):
+                return above.name
+            if not isinstance(above, (c.Paren, c.Cast, c.Assign, c.Ternary)):
+                break
+            node = above
+        return ''
+
+    # -- what a statement does
+
+    def events(self, node: c.Node, guard: str, loop: c.Stmt | None) -> None:
+        for sub in list(node.walk())[::-1] if isinstance(node, c.Expr) \
+                else node.walk():
+            if isinstance(sub, c.Call):
+                self._call(sub, guard, loop)
+            elif isinstance(sub, c.Variable) and sub.init is not None:
+                self._value(sub.name, sub.init, bool(guard or loop))
+            elif isinstance(sub, c.Assign) and sub.op == '=':
+                target = strip(sub.left)
+                self._value(text(target), sub.right, bool(guard or loop))
+            elif isinstance(sub, c.Assign) or isinstance(sub, c.Unary) \
+                    and sub.op in ('++', '--', 'p++', 'p--'):
+                target = strip(sub.left if isinstance(sub, c.Assign)
+                               else sub.arg)
+                self._moves(text(target))
+                if not isinstance(target, c.Id) \
+                        and not STATISTICS.search(text(target)) \
+                        and not (isinstance(sub, c.Assign)
+                                 and sub.op in ('|=', '&=')):
+                    self.point.doubts.append('%s changed (line %d)' % (
+                        text(target), sub.first.line))
+
+    def _value(self, target: str, right: c.Expr, perhaps: bool) -> None:
+        value = strip(right)
+        if perhaps:
+            self.point.assigned.pop(target, None)
+        else:
+            self.point.assigned[target] = value
+        self._moves(target)
+        source = text(value)
+        for item in self.point.held:
+            if item.obj and source == item.obj and target != source:
+                item.others += (target,)
+
+    def _moves(self, name: str) -> None:
+        """A variable changes: a place that it indexes is another one now."""
+        for item in self.point.held:
+            if any(re.search(r'\b%s\b' % re.escape(name), other)
+                   for other in item.others) and name != item.obj:
+                item.lost = item.lost or '%s was stored in %s, and %s has ' \
+                    'changed since' % (item.obj, item.others[-1], name)
+
+    def _call(self, call: c.Call, guard: str, loop: c.Stmt | None) -> None:
+        name = call.name
+        if is_log(name):
+            return
+        gone = releases(call)
+        if gone:
+            self._release(gone, call)
+            return
+        for pair in PAIRS:
+            if pair.acquire.match(name):
+                obj = self._result(call) if pair.obj is RESULT \
+                    else argument(call, pair.obj)
+                self._acquire(Held(pair.kind, obj, call, True, guard, loop))
+                return
+        if CONSUMES.match(name):
+            self.point.doubts.append('%s (line %d)' % (text(call),
+                                                       call.first.line))
+            for arg in call.args:
+                self.point.held = [h for h in self.point.held
+                                   if h.obj != text(strip(arg))]
+                self.point.since = [h for h in self.point.since
+                                    if h.obj != text(strip(arg))]
+        if _LIST.match(name):
+            self.point.doubts.append('%s (line %d)' % (text(call),
+                                                       call.first.line))
+            return
+        if re.match('[A-Z].*_SET|SET_', name) and call.args and outside(
+                text(strip(call.args[0])) + '->'):
+            self.point.doubts.append('%s (line %d)' % (text(call),
+                                                       call.first.line))
+            return
+        if name.startswith(('devm_', 'pcim_', '__devm_')) or PURE.match(name):
+            return
+        self._unknown(call, guard, loop)
+
+    def _unknown(self, call: c.Call, guard: str, loop: c.Stmt | None) -> None:
+        for item in self.point.held:
+            if item.kind in ('skb', 'memory', 'page') and any(
+                    text(strip(a)) == item.obj for a in call.args) \
+                    and not call.name.startswith(('skb_', '__skb_', 'eth_')):
+                item.lost = item.lost or '%s was given to %s() (line %d)' % (
+                    item.obj, call.name, call.first.line)
+        for held in list(self.point.held):
+            if not held.known and call.name in held.kind.split()[1:] or (
+                    held.obj and any(text(strip(a)) == held.obj
+                                     for a in call.args)
+                    and re.search('free|put|release|destroy|drop', call.name)):
+                self.point.held.remove(held)
+                if held in self.point.since:
+                    self.point.since.remove(held)
+                return
+        result = self._result(call)
+        kind = self.of.func.locals.get(result)
+        if kind is not None and kind.type.pointers:
+            released = self.of.released.get(result)
+            if released:
+                self._acquire(Held(released, result, call, True, guard, loop))
+                return
+            if re.search('alloc|_dup|clone|create', call.name):
+                self._acquire(Held('%s from %s()' % (result, call.name), result,
+                                   call, False, guard, loop))
+                return
+        elif outside(result) and re.search('alloc', call.name) \
+                and result in self.of.null_tested:
+            self._acquire(Held('%s from %s()' % (result, call.name), result,
+                               call, False, guard, loop))
+            return
+        counter = self.of.counterparts(call.name)
+        if counter:
+            obj = text(strip(call.args[0])) if call.args else ''
+            self._acquire(Held('%s() undone by %s' % (
+                call.name, ' '.join(counter)), obj, call, False, guard, loop))
+
+    def _acquire(self, item: Held) -> None:
+        self.point.held = [h for h in self.point.held
+                           if (h.kind, h.obj) != (item.kind, item.obj)
+                           or h.guard != item.guard]
+        self.point.since = [h for h in self.point.since
+                            if h in self.point.held]
+        self.point.held.append(item)
+        self.point.since.append(item)
+
+    def _release(self, gone: tuple[str, str], call: c.Call) -> None:
+        def hit(item: Held) -> bool:
+            return item.kind == gone[0] and (
+                item.obj == gone[1] or gone[1] in item.others)
+        before = self.point.before
+        if before is not None and any(hit(h) for h in before.held) \
+                or gone[0] != 'lock' and not any(
+                    hit(h) for h in self.point.held):
+            # the exit before can be no model for what is held now
+            self.point.doubts.append('%s (line %d)' % (text(call),
+                                                       call.first.line))
+        self.point.held = [h for h in self.point.held if not hit(h)]
+        self.point.since = [h for h in self.point.since if not hit(h)]
+
+
+def is_nonzero_test(cond: c.Expr) -> bool:
+    """Is it true for every negative value?"""
+    cond = strip(cond)
+    if isinstance(cond, c.Call) and cond.name in ('unlikely', 'likely'):
+        return bool(cond.args) and is_nonzero_test(cond.args[0])
+    if isinstance(cond, c.Binary):
+        return cond.op in ('<', '!=') and text(cond.right) == '0'
+    return isinstance(cond, (c.Id, c.Call, c.Assign, c.Member))
+
+
+def retries(path: Path) -> bool:
+    """Does the caller keep the skb and try again?"""
+    values = [path.value, *path.assigned.values()]
+    return any(v is not None and text(v) == 'NETDEV_TX_BUSY' for v in values)
+
+
+def tested_names(cond: c.Expr) -> set[str]:
+    """The lvalues that a test finds to be there, or free of error."""
+    cond = strip(cond)
+    if isinstance(cond, c.Call):
+        return {n for a in cond.args for n in tested_names(a)} \
+            if cond.name.startswith(('IS_ERR', 'unlikely', 'likely', 'WARN')) \
+            or 'mapping_error' in cond.name else set()
+    if isinstance(cond, c.Unary) and cond.op == '!':
+        return tested_names(cond.arg)
+    if isinstance(cond, c.Unary) and cond.op == '*':
+        return {text(cond)}
+    if isinstance(cond, c.Binary):
+        if cond.op in ('||', '&&'):
+            return tested_names(cond.left) | tested_names(cond.right)
+        return tested_names(cond.left) | tested_names(cond.right) \
+            if cond.op in ('==', '!=', '<', '<=') else set()
+    if isinstance(cond, c.Assign):
+        return {text(strip(cond.left))}
+    return {text(cond)} if isinstance(cond, (c.Id, c.Member, c.Index)) else set()
+
+
+def _is_null_test(cond: c.Expr, obj: str) -> bool:
+    return text(strip(cond)) in (obj, obj + ' != NULL')
+
+
+def _known(of: Unwinder, stmt: c.Stmt) -> dict[str, bool]:
+    """Conditions of the ifs around a statement that nobody changes."""
+    out: dict[str, bool] = {}
+    below: c.Node = stmt
+    written = {text(strip(x.left)) for x in of.func.body.walk()
+               if isinstance(x, c.Assign)}
+    for above in of.up.chain(stmt):
+        if isinstance(above, c.If) and below is not above.cond:
+            cond, holds = strip(above.cond), below is above.then
+            names = {text(x) for x in cond.walk()
+                     if isinstance(x, (c.Id, c.Member))}
+            if not names & written and not any(
+                    isinstance(x, c.Call) for x in cond.walk()):
+                out[text(cond)] = holds
+                if isinstance(cond, c.Unary) and cond.op == '!':
+                    out[text(strip(cond.arg))] = not holds
+                else:
+                    out['!' + text(cond)] = not holds
+        below = above
+    return out
+
+
+def locate(of: Unwinder, stmt: c.Stmt) -> Point:
+    """Everything that precedes a statement on every way to it."""
+    of.known = _known(of, stmt)
+    walk = Walk(of)
+    skb = of.xmit_skb()
+    if skb:
+        at = of.func.name_token
+        walk.point.held.append(Held('skb', skb, c.Call(
+            at, at, c.Id(at, at, of.func.name), [])))
+    chain = [stmt, *[x for x in of.up.chain(stmt)]]
+    steps: list[tuple[c.Node, c.Node]] = list(zip(chain[1:], chain))[::-1]
+    for above, below in steps:
+        if isinstance(above, c.Block):
+            index = next(i for i, s in enumerate(above.body) if s is below)
+            before = above.body[:index]
+            owner = of.up.of(above)
+            if isinstance(owner, c.Switch):
+                cases = [i for i, s in enumerate(before)
+                         if isinstance(s, c.Case)]
+                start = cases[-1] if cases else 0
+                while start > 1 and not ends_in_jump(before[start - 1]) \
+                        and any(i < start for i in cases):
+                    start = [i for i in cases if i < start][-1]
+                before = before[start:]
+            walk.run(before)
+        elif isinstance(above, c.Loop):
+            for part in (above.init, above.cond):
+                if part is not None:
+                    walk.events(part, '', None)
+            walk.point.loops.append(above)
+        elif isinstance(above, (c.If, c.Switch)):
+            walk.events(above.cond, '', None)
+    point = walk.point
+    for loop in point.loops:
+        # an earlier round may have left another value
+        for node in loop.body.walk():
+            if isinstance(node, c.Assign):
+                point.assigned.pop(text(strip(node.left)), None)
+    if point.before is not None:
+        # an exit in the body of a loop has settled what earlier rounds hold
+        inside = {id(x) for x in of.up.chain(point.before.stmt)}
+        point.loops = [x for x in point.loops if id(x) not in inside]
+    for item in point.held:
+        twin = next((h for h in point.held if (h.kind, h.obj) == (
+            item.kind, item.obj) and h.guard == '!(%s)' % item.guard), None)
+        if item.guard and twin is not None:
+            # taken on either way
+            item.guard = ''
+            point.held = [h for h in point.held if h is not twin]
+            point.since = [h for h in point.since if h is not twin]
+            if twin not in point.since and item not in point.since:
+                break
+    _look_ahead(of, stmt, point)
+    return point
+
+
+def _look_ahead(of: Unwinder, stmt: c.Stmt, point: Point) -> None:
+    """Find the next exit behind a statement that every path comes to."""
+    walk = Walk(of)
+    node: c.Node = stmt
+    while True:
+        above = of.up.of(node)
+        if isinstance(above, c.Block):
+            index = next(i for i, s in enumerate(above.body) if s is node)
+            for item in above.body[index + 1:]:
+                if isinstance(item, (c.Label, c.Case, c.Goto, c.Return, c.Jump)):
+                    return
+                found = of.exit_of(item)
+                if found is not None and found.failure \
+                        and not retries(found.path):
+                    walk.events(item.cond, '', None)
+                    tested = walk._tested(item.cond)
+                    point.after = found
+                    point.between = [h for h in walk.point.held
+                                     if h not in tested]
+                    point.between_doubts = walk.point.doubts
+                    return
+                if any(isinstance(x, (c.Return, c.Goto)) for x in item.walk()):
+                    return
+                walk.stmt(item, '', None, False)
+        elif above is None or isinstance(above, (c.Loop, c.Switch)):
+            return
+        node = above
