@@ -428,11 +428,13 @@ def _inserted(func: c.Function, site: Site, ablated: str,
         return None
     added = _added_lines(ablated, converted)
     begin = maps[site.number].first.start
+    # A handle that is cut to 32 bits is tested before, in another variable.
+    end = min((call.first.start for call in maps if call.first.start > begin),
+              default=func.last.end)
     for node in func.body.walk():
-        if isinstance(node, c.If) and node.first.start > begin \
+        if isinstance(node, c.If) and begin < node.first.start < end \
                 and node.first.line in added and any(
                     isinstance(n, c.Call) and n.name == 'dma_mapping_error'
-                    and text(strip(n.args[-1])) == site.handle
                     for n in node.cond.walk()):
             return node
     return None

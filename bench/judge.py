@@ -8,8 +8,9 @@ path ends in an Outcome: what was called, what was assigned, how it was left.
 Two branches are alike when their sets of outcomes are.
 
 Left out of account: messages, statistics, the order of calls, the device in a
-dma_unmap_*() call, the variant of the function that frees an skb, the errno
-within _SAME_ERRNO, and a test for NULL around a release.
+dma_unmap_*() call, the variant of the function that frees an skb, which errno
+it is (but for _OTHER_ERRNO), a test for NULL around a release, and that we
+clear what is gone: the failed handle, or a pointer to what was just released.
 """
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from evidence.flow import Graph, Step
 
 NEGATIVE = 'negative errno'
 ZERO = '0'
-_SAME_ERRNO = frozenset('ENOMEM EIO EFAULT EINVAL'.split())
+#: These tell a caller to do something else than to give up.
+_OTHER_ERRNO = frozenset('EAGAIN EPROBE_DEFER EINPROGRESS ERESTARTSYS'.split())
 _ZEROS = frozenset('0 NULL false FALSE NETDEV_TX_OK BLK_STS_OK IRQ_NONE'.split())
 _ONES = frozenset('1 true TRUE'.split())
 _MAX_PATHS = 400
@@ -106,7 +108,7 @@ def value_class(expr: c.Expr | None, values: dict[str, str],
     if isinstance(expr, c.Unary) and expr.op == '-':
         arg = strip(expr.arg)
         if isinstance(arg, c.Id) and _ERRNO.match(arg.name):
-            return NEGATIVE if arg.name in _SAME_ERRNO else '-' + arg.name
+            return '-' + arg.name if arg.name in _OTHER_ERRNO else NEGATIVE
         return text(expr)
     if isinstance(expr, (c.Literal, c.Id)):
         word = text(expr)
@@ -313,6 +315,34 @@ class Branch:
             for succ in self._onward(step, path):
                 todo.append((step, succ, path.copy()))
         return ends
+
+    def tidied(self, mine: set[Outcome], theirs: set[Outcome]) -> set[Outcome]:
+        """Our outcomes without what only clears, unless the human does it too.
+
+        The handle that is no address, and whatever pointed to something that
+        the branch releases: nobody can make use of them any more.
+        """
+        asked = {mark for outcome in theirs for mark in outcome.marks}
+        cleared = {text(strip(call.args[-1])) for call in self.stmt.cond.walk()
+                   if isinstance(call, c.Call) and call.args
+                   and call.name == 'dma_mapping_error'}
+        kept = {(text(strip(node.left)), text(strip(node.right)))
+                for node in self.func.body.walk() if isinstance(node, c.Assign)
+                and node.op == '='}
+
+        def tidy(outcome: Outcome) -> Outcome:
+            gone = {arg.strip() for call in outcome.calls
+                    if RELEASE.search(call.split('(')[0])
+                    for arg in call.partition('(')[2].rstrip(')').split(',')}
+            stale = cleared | gone | {place for place, value in kept
+                                      if value in gone}
+            marks = frozenset(
+                mark for mark in outcome.marks if mark in asked
+                or not (mark.endswith(' = ' + ZERO)
+                        and mark[:-len(' = ' + ZERO)] in stale))
+            return Outcome(outcome.calls, marks, outcome.end)
+
+        return {tidy(outcome) for outcome in mine}
 
     def _inside(self, step: Step) -> bool:
         node = step.tree or step.stmt
@@ -557,6 +587,7 @@ def compare(human: Branch, ours: Branch) -> tuple[str, str]:
         theirs, mine = human.outcomes(until), ours.outcomes(until)
         if theirs is None or mine is None:
             continue
+        mine = ours.tidied(mine, theirs)
         if theirs == mine:
             return 'right', ''
         if until == 'hand over':
