@@ -8,9 +8,10 @@ path ends in an Outcome: what was called, what was assigned, how it was left.
 Two branches are alike when their sets of outcomes are.
 
 Left out of account: messages, statistics, the order of calls, the device in a
-dma_unmap_*() call, the variant of the function that frees an skb, which errno
-it is (but for _OTHER_ERRNO), a test for NULL around a release, and that we
-clear what is gone: the failed handle, or a pointer to what was just released.
+dma_unmap_*() call, the variant of the function that frees an skb or a page,
+which errno it is (but for _OTHER_ERRNO), a test for NULL around a release, and
+that we clear what is gone: the failed handle, or a pointer to what was just
+released.  A slot that was given a local variable's value is that variable.
 """
 from __future__ import annotations
 
@@ -51,6 +52,8 @@ _PURE = re.compile(
     r'READ_ONCE|test_bit|BIT|sizeof)$')
 _SKB_FREE = re.compile(r'^(?:dev_)?(?:kfree|consume)_skb(?:_any|_irq)?(?:_reason)?$|'
                        r'^napi_consume_skb$|^kfree_skb_reason$|^sk_skb_reason_drop$')
+#: A page that was just allocated has one reference.
+_PAGE_FREE = re.compile(r'^(?:__free_pages?|put_page)$')
 RELEASE = re.compile(
     r'free|unmap|put|release|unlock|destroy|kill|disable|unregister|del|remove|'
     r'clean|uninit|tear|unwind|undo|stop|complete|return|recycle|unprepare|fini|'
@@ -109,7 +112,7 @@ def value_class(expr: c.Expr | None, values: dict[str, str],
         arg = strip(expr.arg)
         if isinstance(arg, c.Id) and _ERRNO.match(arg.name):
             return '-' + arg.name if arg.name in _OTHER_ERRNO else NEGATIVE
-        return text(expr)
+        return NEGATIVE if isinstance(arg, c.Literal) else text(expr)
     if isinstance(expr, (c.Literal, c.Id)):
         word = text(expr)
         if word in _ZEROS:
@@ -344,6 +347,25 @@ class Branch:
 
         return {tidy(outcome) for outcome in mine}
 
+    def renamed(self, outcomes: set[Outcome]) -> set[Outcome]:
+        """Releases of a place that was given a local's value: of the local."""
+        kept: dict[str, set[str]] = {}
+        for node in self.func.body.walk():
+            if isinstance(node, c.Assign) and node.op == '=':
+                value = strip(node.right)
+                kept.setdefault(text(strip(node.left)), set()).add(
+                    value.name if isinstance(value, c.Id) else '')
+
+        def local(call: str) -> str:
+            name, _, rest = call.partition('(')
+            values = kept.get(rest[:-1], set()) - {'NULL'}
+            value = next(iter(values)) if len(values) == 1 else ''
+            return '%s(%s)' % (name, value) if value in self.local \
+                and RELEASE.search(name) else call
+
+        return {Outcome(tuple(sorted(map(local, o.calls))), o.marks, o.end)
+                for o in outcomes}
+
     def _inside(self, step: Step) -> bool:
         node = step.tree or step.stmt
         return node is not None and self._first <= node.first.start < self._last
@@ -572,6 +594,12 @@ def _normal_call(call: c.Call) -> str:
     if _SKB_FREE.match(name) and args:
         return 'free_skb(%s)' % (args[1] if name.startswith('sk_') and
                                  len(args) > 1 else args[0])
+    if name == 'page_frag_free' and args:
+        return 'skb_free_frag(%s)' % args[0]
+    if name == 'put_page' and args and args[0].startswith('virt_to_head_page('):
+        return 'skb_free_frag(%s)' % args[0].partition('(')[2][:-1]
+    if _PAGE_FREE.match(name) and args:
+        return 'free_page(%s)' % args[0]
     found = re.match(r'dma_unmap_(single|page|sg|resource)(?:_attrs)?$', name)
     if found and len(args) >= 4:
         return 'dma_unmap_%s(%s)' % (found.group(1), ', '.join(args[1:3]))
@@ -588,6 +616,7 @@ def compare(human: Branch, ours: Branch) -> tuple[str, str]:
         if theirs is None or mine is None:
             continue
         mine = ours.tidied(mine, theirs)
+        theirs, mine = human.renamed(theirs), ours.renamed(mine)
         if theirs == mine:
             return 'right', ''
         if until == 'hand over':

@@ -13,7 +13,9 @@ from . import cparse as c
 from .dma_mapping_error import in_macros
 from .driver import Driver, strip, text
 from .plan import Edit, Note, Unit
-from .unwind import Builder, Refused, Unwinder
+from .exits import Unwinder
+from .resources import Refused
+from .unwind import Builder
 
 _LATER = frozenset('dma_unmap_sg dma_unmap_sg_attrs dma_sync_sg_for_cpu '
                    'dma_sync_sg_for_device pci_unmap_sg'.split())

@@ -13,7 +13,9 @@ from . import checks
 from . import cparse as c
 from .driver import Driver, strip, text
 from .plan import Addition, Edit, Unit
-from .unwind import Builder, NewExit, Refused, Unwinder
+from .resources import Refused
+from .exits import Unwinder
+from .unwind import Builder, NewExit
 
 #: Types that hold every handle.
 _WIDE = frozenset('dma_addr_t u64 __u64 uint64_t'.split())
@@ -194,7 +196,7 @@ class _Decision:
         for target in self.site.targets:
             name = text(strip(target))
             unwinder = Unwinder(self.driver, self.func)
-            if goes_on and unwinder.asked_for(name, True) \
+            if unwinder.asked_for(name, goes_on) \
                     or unwinder.unmapped_if_set(name):
                 out.append('%s = 0;' % text(target, True))
         return out

@@ -77,6 +77,7 @@ class Unwinder:
         self.up = parents(func)
         self._labels: dict[str, c.Label] = {}
         self._released: dict[str, str] | None = None
+        self._common: set[str] | None = None
         self.known: dict[str, bool] = {}    # conditions known at the point
         for node in func.body.walk():
             if isinstance(node, c.Label):
@@ -110,7 +111,7 @@ class Unwinder:
         return {text(strip(x.arg)) for x in self.func.body.walk()
                 if isinstance(x, c.Unary) and x.op == '!'}
 
-    def counterparts(self, name: str) -> list[str]:
+    def counterparts(self, name: str) -> tuple[str, ...]:
         """Functions of the driver that by their name undo another one."""
         words = name.split('_')
         out = []
@@ -123,7 +124,79 @@ class Unwinder:
                     if stem and stem <= rest and (exact or word not in VAGUE) \
                             and (len(stem) > 1 or len(rest) == 1):
                         out.append(known)
-        return sorted(set(out))
+        return tuple(sorted(set(out)))
+
+    @staticmethod
+    def vague(name: str) -> bool:
+        """Does a name take something in a way that is mostly no taking?"""
+        return not set(name.split('_')) & (VERBS.keys() - VAGUE)
+
+    def undoes(self, names: tuple[str, ...]) -> bool:
+        """Is one of these functions called here, or anywhere in the driver
+        when a mapping has failed?"""
+        if any(x.name in names for x in self.func.calls()):
+            return True
+        return any(
+            x.name in names
+            for func in self.driver.functions_with(*names)
+            if 'dma_mapping_error' in func.words and func.body
+            for node in func.body.walk() if isinstance(node, c.If)
+            and 'dma_mapping_error' in text(node.cond)
+            for x in node.then.walk() if isinstance(x, c.Call))
+
+    def undo_of(self, item: Held) -> str:
+        """The call that gives back what is held, '' where that is unsure.
+
+        The functions that undo are known by their names, their arguments
+        from the other calls.
+        """
+        if not item.undo:
+            found = [(func, other) for name in item.undoers
+                     for func in self.driver.functions_with(name)
+                     for other in func.calls() if other.name == name]
+            forms = {self._undo_form(item, func, other)
+                     for func, other in found}
+            if item.result and all(len(o.args) == 1 for _, o in found):
+                # what takes several types takes a void pointer
+                if len({str(self.driver.type_of(o.args[0], func))
+                        for func, o in found}) > 1:
+                    forms = {'%s(%s)' % (o.name, item.result)
+                             for _, o in found}
+                forms -= {''} if len(forms) > 1 else set()
+            if len(forms) == 1:
+                item.undo = forms.pop()
+        return item.undo
+
+    def _undo_form(self, item: Held, func: c.Function, undo: c.Call) -> str:
+        """How something is undone, when in `func` it is done with `undo`."""
+        def last(expr: c.Expr) -> str:
+            return re.split(r'->|\.|&', text(strip(expr)))[-1]
+
+        given = [text(arg, True) for arg in item.call.args]
+        names = [last(arg) for arg in item.call.args]
+        theirs = [last(arg) for arg in undo.args]
+        if not item.result:
+            if theirs != names[:len(theirs)]:
+                return ''
+            given = given[:len(theirs)]
+        elif len(theirs) == 1 and self._alike(item.result, func, undo.args[0]):
+            given = [item.result]
+        elif len(theirs) == 2 and names and theirs[0] == names[0]:
+            given = [given[0], item.result]
+        elif len(theirs) == 2 and names and theirs[1] == names[0]:
+            given = [item.result, given[0]]
+        else:
+            return ''
+        return '%s(%s)' % (undo.name, ', '.join(given))
+
+    def _alike(self, name: str, func: c.Function, expr: c.Expr) -> bool:
+        """Have a local variable or field here and an expression of another
+        function one type, or at least one name?"""
+        if re.split(r'->|\.', name)[-1] == re.split(
+                r'->|\.', text(strip(expr)))[-1]:
+            return True
+        var = self.func.locals.get(name)
+        return var is not None and self.driver.type_of(expr, func) == var.type
 
     @property
     def _undoers(self) -> dict[str, list[tuple[str, set[str]]]]:
@@ -175,8 +248,7 @@ class Unwinder:
             return False
         name = found.group(1)
         return any(
-            isinstance(node, c.If) and isinstance(strip(node.cond), c.Member)
-            and strip(node.cond).name == name and any(
+            isinstance(node, c.If) and _asks(node, name) and any(
                 (releases(x) or ('',))[0] == 'mapping'
                 and re.search(r'(->|\.)%s$' % name, releases(x)[1])
                 for x in node.then.walk() if isinstance(x, c.Call))
@@ -238,7 +310,9 @@ class Unwinder:
         elif isinstance(stmt, c.Label):
             path.labels.append(stmt.name)
         elif isinstance(stmt, c.Goto):
-            if guard or loop:
+            if guard and not loop and self._goes_back(stmt):
+                pass        # `if (more) goto again;`: what follows counts
+            elif guard or loop:
                 path.end = 'branches'
             elif stmt.name in path.labels or len(path.labels) > 30:
                 path.end = 'loops'
@@ -284,6 +358,10 @@ class Unwinder:
         else:
             self._calls(stmt, path, loop, guard)
 
+    def _goes_back(self, stmt: c.Goto) -> bool:
+        label = self._labels.get(stmt.name)
+        return label is not None and label.first.start < stmt.first.start
+
     def _calls(self, node: c.Node, path: Path, loop: c.Loop | None,
                guard: str) -> None:
         inner: set[int] = set()
@@ -306,6 +384,20 @@ class Unwinder:
                         path.sure.add(target.name)
                 else:
                     path.resets.append(sub)
+
+    @property
+    def common(self) -> set[str]:
+        """The calls that success makes as well, on its way out by a label."""
+        if self._common is None:
+            self._common = set()
+            succeeds = True         # is this still the way of success?
+            for stmt in self.func.body.body:
+                if isinstance(stmt, c.Label) and succeeds:
+                    self._common |= {
+                        key[1] for key in self.path_of_label(stmt.name).keys
+                        if key[0] == 'call'}
+                succeeds = succeeds and not ends_in_jump(stmt)
+        return self._common
 
     # -- the exits around a point
 
@@ -331,7 +423,23 @@ class Unwinder:
         path = self.path_from([branch])
         return Exit(stmt, path, jump, self._is_failure(stmt, path))
 
+    @property
+    def success(self) -> str:
+        """What the function returns at the end of the way without jumps."""
+        for stmt in self.func.body.body:
+            if isinstance(stmt, c.Return):
+                return text(stmt.value)
+            if ends_in_jump(stmt):
+                return text(self.path_from([stmt]).value)
+        return ''
+
     def _is_failure(self, stmt: c.If, path: Path) -> bool:
+        value = text(path.value)
+        if self.func.returns.base != 'void' and value \
+                and re.match(r'^(\d+|[A-Z]\w+|true|false)$', value) \
+                and value != 'NULL' and not self.xmit_skb() \
+                and value == self.success:
+            return False
         for value in [path.value, *path.assigned.values()]:
             if value is not None and error_value(value, self.func):
                 return True

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from . import cparse as c
-from .checks import ends_in_jump
+from .checks import Parents, ends_in_jump
 from .driver import strip, text
 from .exits import Exit, Path, Unwinder
 from .resources import (PAIRS, PURE, RESULT, STATISTICS, Held, argument,
@@ -29,7 +29,9 @@ class Point:
     doubts: list[str] = field(default_factory=list)
     after: Exit | None = None
     between: list[Held] = field(default_factory=list)
-    between_doubts: list[str] = field(default_factory=list)
+    #: (kind, object) given back since the exit before, and on the way to after
+    dropped: set[tuple[str, str]] = field(default_factory=set)
+    between_dropped: set[tuple[str, str]] = field(default_factory=set)
     loops: list[c.Loop] = field(default_factory=list)
     assigned: dict[str, c.Expr] = field(default_factory=dict)
 
@@ -41,7 +43,12 @@ _LIST = re.compile(r'^(hlist_|llist_|list_)(add|del|move|splice|replace)\w*|'
                    r'|^(try_)?module_(get|put)|^set_bit|^clear_bit|^\w*kfifo_\w+|'
                    r'^__(set|clear)_bit|^test_and_(set|clear)_bit|^netdev_(sent|'
                    r'tx_sent)_queue|^dmaengine_\w+|^\w*submit\w*|^enable_irq|'
-                   r'^disable_irq|^complete$|^wake_up|^schedule|^queue_work')
+                   r'^disable_irq|^complete$|^wake_up|^schedule|^queue_work|^mod_timer|'
+                   r'^add_timer|^hrtimer_start|^atomic\w*xchg|^(cmp)?xchg')
+#: A test that takes what it asks for: its exit has not got it.
+_CLAIMS = re.compile(r'test_and_(set|clear)_bit|xchg|_inc_not_zero|_add_unless')
+#: Calls that only ask, whatever else their names say.
+_ASKS = re.compile(r'(^|_)(uses?|is|has|can|needs?|may|should|supports?)_')
 CONSUMES = re.compile(r'^(netif_rx\w*|netif_receive_skb|napi_gro_receive|'
                        r'ieee80211_(rx|tx_status)\w*|skb_queue_\w+|'
                        r'__skb_queue_\w+|dev_queue_xmit|usb_submit_urb)$')
@@ -53,7 +60,8 @@ class Walk:
     def __init__(self, unwinder: Unwinder):
         self.of = unwinder
         self.point = Point()
-        self.cut = False
+        self._asked: set[str] = set()       # what an exit so far has asked for
+        self._read: set[str] = set()        # what a variable has a copy of
 
     # -- statements
 
@@ -65,6 +73,12 @@ class Walk:
                     self.point.doubts.append(
                         'label %s is reached from elsewhere' % stmt.name)
                 continue
+            if isinstance(stmt, c.Label) and any(
+                    h.kind != 'lock' for h in self.point.since) and any(
+                    isinstance(x, c.Goto) and x.name == stmt.name
+                    for x in self.of.func.body.walk()):
+                self.point.doubts.append(
+                    'label %s is reached from elsewhere' % stmt.name)
             self.stmt(stmt, '', None, True)
 
     def stmt(self, stmt: c.Stmt, guard: str, loop: c.Stmt | None,
@@ -92,13 +106,17 @@ class Walk:
 
     def _if(self, stmt: c.If, guard: str, loop: c.Stmt | None,
             outer: bool) -> None:
+        before = len(self.point.doubts)
         self.events(stmt.cond, guard, loop)
+        claims = [d for d in self.point.doubts[before:] if _CLAIMS.search(d)]
         found = self.of.exit_of(stmt)
         if found:
             if outer and not guard and not loop and self._counts(found):
                 self._passed(found)
-            else:
-                self._conditional(found)
+                self.point.doubts += claims
+            if found.failure:
+                self._asked |= {text(x) for x in stmt.cond.walk()
+                                if isinstance(x, c.Member)}
             if stmt.other:
                 self.stmt(stmt.other, guard, loop, outer)
             return
@@ -141,19 +159,20 @@ class Walk:
             return False
         if isinstance(found.jump, c.Jump):
             # `if (!len) continue;` passes over work, it is no failure
+            # and `if (!skb) break;` ends a queue that was emptied
             cond = found.stmt.cond
+            if any('dequeue' in item.call.name for item in self._tested(cond)):
+                return False
             return bool(self._tested(cond)) or any(
                 isinstance(x, c.Call) and 'error' in x.name
                 for x in cond.walk())
         return True
 
-    def _conditional(self, found: Exit) -> None:
-        pass
-
     def _passed(self, found: Exit) -> None:
         tested = self._tested(found.stmt.cond)
         found.held = [h for h in self.point.held if h not in tested]
         self.point.before = found
+        self.point.dropped = set()
         self.point.since = tested
         self.point.doubts = [d for d in self.point.doubts
                              if d.startswith('label')]
@@ -176,17 +195,7 @@ class Walk:
         return out
 
     def _result(self, call: c.Call) -> str:
-        """The lvalue that takes a call's result."""
-        node: c.Node = call
-        for above in self.of.up.chain(call):
-            if isinstance(above, c.Assign) and above.right is node:
-                return text(strip(above.left))
-            if isinstance(above, c.Variable):
-                return above.name
-            if not isinstance(above, (c.Paren, c.Cast, c.Assign, c.Ternary)):
-                break
-            node = above
-        return ''
+        return result_of(self.of.up, call)
 
     # -- what a statement does
 
@@ -207,10 +216,27 @@ class Walk:
                 self._moves(text(target))
                 if not isinstance(target, c.Id) \
                         and not STATISTICS.search(text(target)) \
+                        and not self._own(target) \
                         and not (isinstance(sub, c.Assign)
                                  and sub.op in ('|=', '&=')):
                     self.point.doubts.append('%s changed (line %d)' % (
                         text(target), sub.first.line))
+
+    def _own(self, lvalue: c.Expr) -> bool:
+        """Is it part of something that ends with the function's failure?
+
+        A local struct, or memory that is held and not yet stored anywhere.
+        """
+        node = strip(lvalue)
+        while isinstance(node, (c.Member, c.Index, c.Unary)):
+            node = strip(node.arg if isinstance(node, c.Unary) else node.base)
+            if any(h.kind == 'memory' and h.obj == text(node)
+                   and not h.others for h in self.point.held):
+                return True
+        var = self.of.func.locals.get(node.name) \
+            if isinstance(node, c.Id) else None
+        return var is not None and not var.type.pointers and not var.static \
+            and node.name not in {p.name for p in self.of.func.params}
 
     def _value(self, target: str, right: c.Expr, perhaps: bool) -> None:
         value = strip(right)
@@ -220,13 +246,26 @@ class Walk:
             self.point.assigned[target] = value
         self._moves(target)
         source = text(value)
+        emptied = source in ('0', 'NULL') and target in self._read
+        if emptied or outside(target) and target in self._asked \
+                and not isinstance(value, c.Call) and source != 'NULL':
+            self.point.doubts.append('%s changed (line %d)' % (
+                target, right.first.line))
+        if outside(source):
+            self._read.add(source)
         for item in self.point.held:
-            if item.obj and source == item.obj and target != source:
+            if item.obj and source == item.obj and target != source \
+                    and target not in item.others:
                 item.others += (target,)
 
     def _moves(self, name: str) -> None:
         """A variable changes: a place that it indexes is another one now."""
+        word = re.compile(r'(?<![\w.>])%s(?=->|\.|\[|\])' % re.escape(name))
         for item in self.point.held:
+            if word.search(item.obj) and not item.loop:
+                item.lost = item.lost or '%s was taken, and %s has changed ' \
+                    'since' % (item.obj, name)
+                item.obj += ' of then'
             if any(re.search(r'\b%s\b' % re.escape(name), other)
                    for other in item.others) and name != item.obj:
                 item.lost = item.lost or '%s was stored in %s, and %s has ' \
@@ -238,7 +277,7 @@ class Walk:
             return
         gone = releases(call)
         if gone:
-            self._release(gone, call)
+            self._release(gone, call, bool(guard or loop))
             return
         for pair in PAIRS:
             if pair.acquire.match(name):
@@ -255,6 +294,9 @@ class Walk:
                 self.point.since = [h for h in self.point.since
                                     if h.obj != text(strip(arg))]
         if _LIST.match(name):
+            if any(self._own(arg) for arg in call.args
+                   if 'list' in name or 'queue' in name):
+                return
             self.point.doubts.append('%s (line %d)' % (text(call),
                                                        call.first.line))
             return
@@ -271,11 +313,12 @@ class Walk:
         for item in self.point.held:
             if item.kind in ('skb', 'memory', 'page') and any(
                     text(strip(a)) == item.obj for a in call.args) \
-                    and not call.name.startswith(('skb_', '__skb_', 'eth_')):
+                    and not call.name.startswith(('skb_', '__skb_', 'eth_')) \
+                    and self._may_keep(call, item.obj, 2):
                 item.lost = item.lost or '%s was given to %s() (line %d)' % (
                     item.obj, call.name, call.first.line)
         for held in list(self.point.held):
-            if not held.known and call.name in held.kind.split()[1:] or (
+            if call.name in held.undoers or (
                     held.obj and any(text(strip(a)) == held.obj
                                      for a in call.args)
                     and re.search('free|put|release|destroy|drop', call.name)):
@@ -283,27 +326,66 @@ class Walk:
                 if held in self.point.since:
                     self.point.since.remove(held)
                 return
+        item = self._guessed(call)
+        if item is not None:
+            item.guard, item.loop = guard, loop
+            self._acquire(item)
+
+    def _may_keep(self, call: c.Call, obj: str, depth: int) -> bool:
+        """May a called function keep or release what it is given?"""
+        callee = self.of.driver.resolve(call.name, self.of.func) \
+            if call.name else None
+        if callee is None or callee.body is None or not depth:
+            return True
+        names = {param.name for param, arg in zip(callee.params, call.args)
+                 if text(strip(arg)) == obj}
+        for node in callee.body.walk():
+            if isinstance(node, c.Assign) and text(strip(node.right)) in names:
+                return True
+            if isinstance(node, c.Call) and not is_log(node.name) \
+                    and not PURE.match(node.name) \
+                    and not node.name.startswith(('skb_', '__skb_', 'eth_')) \
+                    and any(text(strip(a)) in names for a in node.args) \
+                    and any(self._may_keep(node, name, depth - 1)
+                            for name in names):
+                return True
+        return False
+
+    def _guessed(self, call: c.Call) -> Held | None:
+        """What a call takes, as far as its name and its result tell."""
         result = self._result(call)
-        kind = self.of.func.locals.get(result)
-        if kind is not None and kind.type.pointers:
-            released = self.of.released.get(result)
+        var = self.of.func.locals.get(result)
+        pointer = var is not None and var.type.pointers > 0
+        if pointer or result in self.of.null_tested and outside(result):
+            released = self.of.released.get(result) if pointer else None
             if released:
-                self._acquire(Held(released, result, call, True, guard, loop))
-                return
-            if re.search('alloc|_dup|clone|create', call.name):
-                self._acquire(Held('%s from %s()' % (result, call.name), result,
-                                   call, False, guard, loop))
-                return
-        elif outside(result) and re.search('alloc', call.name) \
-                and result in self.of.null_tested:
-            self._acquire(Held('%s from %s()' % (result, call.name), result,
-                               call, False, guard, loop))
-            return
-        counter = self.of.counterparts(call.name)
-        if counter:
-            obj = text(strip(call.args[0])) if call.args else ''
-            self._acquire(Held('%s() undone by %s' % (
-                call.name, ' '.join(counter)), obj, call, False, guard, loop))
+                return Held(released, result, call)
+            if not re.search('alloc|_dup|clone|create|get_skb', call.name):
+                result = ''
+            elif pointer and var.type.base == 'struct sk_buff':
+                return Held('skb', result, call)
+            else:
+                return Held('%s from %s()' % (result, call.name), result, call,
+                            False, undoers=self.of.counterparts(call.name),
+                            result=result)
+        else:
+            result = ''
+        names = self.of.counterparts(call.name)
+        if not names or _ASKS.search(call.name):
+            return None
+        if not result and self.of.vague(call.name) \
+                and not self.of.undoes(names):
+            return None
+        obj = result or (text(strip(call.args[0])) if call.args else '')
+        return Held('%s() undone by %s' % (call.name, ' '.join(names)), obj,
+                    call, False, undoers=names, result=self._taken(call))
+
+    def _taken(self, call: c.Call) -> str:
+        """The pointer that keeps the result of a call."""
+        result = self._result(call)
+        var = self.of.func.locals.get(result)
+        return result if outside(result) or var is not None \
+            and var.type.pointers else ''
 
     def _acquire(self, item: Held) -> None:
         self.point.held = [h for h in self.point.held
@@ -314,14 +396,17 @@ class Walk:
         self.point.held.append(item)
         self.point.since.append(item)
 
-    def _release(self, gone: tuple[str, str], call: c.Call) -> None:
+    def _release(self, gone: tuple[str, str], call: c.Call,
+                 perhaps: bool) -> None:
         def hit(item: Held) -> bool:
             return item.kind == gone[0] and (
                 item.obj == gone[1] or gone[1] in item.others)
         before = self.point.before
-        if before is not None and any(hit(h) for h in before.held) \
-                or gone[0] != 'lock' and not any(
-                    hit(h) for h in self.point.held):
+        held = any(hit(h) for h in self.point.held)
+        if not perhaps:
+            self.point.dropped.add(gone)
+        elif before is not None and any(hit(h) for h in before.held) \
+                or gone[0] != 'lock' and not held:
             # the exit before can be no model for what is held now
             self.point.doubts.append('%s (line %d)' % (text(call),
                                                        call.first.line))
@@ -329,14 +414,18 @@ class Walk:
         self.point.since = [h for h in self.point.since if not hit(h)]
 
 
-def is_nonzero_test(cond: c.Expr) -> bool:
-    """Is it true for every negative value?"""
-    cond = strip(cond)
-    if isinstance(cond, c.Call) and cond.name in ('unlikely', 'likely'):
-        return bool(cond.args) and is_nonzero_test(cond.args[0])
-    if isinstance(cond, c.Binary):
-        return cond.op in ('<', '!=') and text(cond.right) == '0'
-    return isinstance(cond, (c.Id, c.Call, c.Assign, c.Member))
+def result_of(up: Parents, call: c.Call) -> str:
+    """The lvalue that takes a call's result, '' if none does."""
+    node: c.Node = call
+    for above in up.chain(call):
+        if isinstance(above, c.Assign) and above.right is node:
+            return text(strip(above.left))
+        if isinstance(above, c.Variable):
+            return above.name
+        if not isinstance(above, (c.Paren, c.Cast, c.Assign, c.Ternary)):
+            break
+        node = above
+    return ''
 
 
 def retries(path: Path) -> bool:
@@ -467,7 +556,7 @@ def _look_ahead(of: Unwinder, stmt: c.Stmt, point: Point) -> None:
                     point.after = found
                     point.between = [h for h in walk.point.held
                                      if h not in tested]
-                    point.between_doubts = walk.point.doubts
+                    point.between_dropped = walk.point.dropped
                     return
                 if any(isinstance(x, (c.Return, c.Goto)) for x in item.walk()):
                     return

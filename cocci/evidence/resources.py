@@ -9,6 +9,10 @@ from . import cparse as c
 from .driver import strip, text
 
 
+class Refused(Exception):
+    """No correct exit can be built; the text says why."""
+
+
 class Pair:
     """One kind of resource; obj says what names it: the result or argument n."""
 
@@ -34,11 +38,16 @@ PAIRS = (
           r'(__)?netdev_alloc_skb_ip_align', RESULT,
           r'(dev_)?(kfree|consume)_skb(_any|_irq|_reason)?|'
           r'dev_kfree_skb_(any|irq)_reason', 0),
+    Pair('skb', r'ieee80211_\w*_get|skb_dequeue_tail', RESULT,
+         r'ieee80211_free_txskb', 1),
     Pair('page', r'(__)?(dev_)?alloc_pages?(_node)?|__get_free_pages?|'
-          r'get_zeroed_page|__dev_alloc_pages?|(page_pool|napi)_(dev_)?alloc\w*|'
-          r'netdev_alloc_frag|napi_alloc_frag', RESULT,
-          r'__free_pages?|free_pages?|put_page|page_pool_\w*(put|recycle)\w*|'
-          r'page_frag_free|skb_free_frag', 0),
+          r'get_zeroed_page|__dev_alloc_pages?|page_pool_(dev_)?alloc\w*', RESULT,
+          r'__free_pages?|free_pages?|put_page|page_pool_\w*(put|recycle)\w*',
+          0),
+    Pair('exact pages', r'alloc_pages_exact(_nid)?', RESULT,
+         r'free_pages_exact', 0),
+    Pair('fragment', r'(page|netdev|napi)_(frag_alloc|alloc_frag)(_align)?',
+         RESULT, r'skb_free_frag|page_frag_free', 0),
     Pair('coherent memory', r'dma_alloc_(coherent|attrs|noncoherent|'
           r'writecombine|wc|pages)|pci_z?alloc_consistent', RESULT,
           r'dma_free_(coherent|attrs|noncoherent|writecombine|wc|pages)|'
@@ -79,6 +88,7 @@ PAIRS = (
           r'destroy_workqueue', 0),
     Pair('regulator', r'regulator_enable', 0, r'regulator_disable', 0),
     Pair('reset', r'reset_control_deassert', 0, r'reset_control_assert', 0),
+    Pair('transform', r'crypto_alloc_\w+', RESULT, r'crypto_free_\w+', 0),
     Pair('NAPI', r'napi_enable', 0, r'napi_disable', 0),
 )
 
@@ -95,7 +105,8 @@ VERBS = {'start': 'stop', 'init': 'exit deinit uninit fini free cleanup '
           'pin': 'unpin', 'link': 'unlink', 'insert': 'remove', 'set': 'clear',
           'suspend': 'resume', 'fetch': 'free put', 'push': 'pop', 'grab':
           'put release drop', 'build': 'destroy free', 'inc': 'dec',
-          'pull': 'push', 'take': 'put release', 'store': 'clear'}
+          'pull': 'push', 'take': 'put release', 'store': 'clear',
+          'zalloc': 'free release'}
 
 #: Verbs that say little unless all other words of the name agree.
 VAGUE = frozenset('get set build fetch push pull load add store insert on up '
@@ -185,6 +196,9 @@ class Held:
     loop: c.Stmt | None = None  # taken in a loop that is over
     others: tuple[str, ...] = ()    # further places that the object went to
     lost: str = ''            # why these places cannot be told any more
+    undoers: tuple[str, ...] = ()   # functions that by their names give it back
+    result: str = ''          # the pointer that the call gave, if it did
+    undo: str = ''            # the call of an undoer, once somebody has asked
 
     def __str__(self) -> str:
         what = '%s %s' % (self.kind, self.obj) if self.obj else self.kind

@@ -14,15 +14,11 @@ from dataclasses import dataclass
 from . import cparse as c
 from .checks import ends_in_jump
 from .driver import Driver, strip, text
-from .exits import XMIT, Action, Exit, Path, Unwinder, error_value
-from .held import (CONSUMES, Point, Walk, is_nonzero_test, locate, retries,
-                   tested_names)
-from .resources import (PAIRS, PURE, RESULT_NAME, Held, is_log, outside,
-                        releases)
-
-
-class Refused(Exception):
-    """No correct exit can be built; the text says why."""
+from .exits import Action, Exit, Path, Unwinder, error_value
+from .held import CONSUMES, Point, locate, retries
+from .resources import (PAIRS, PURE, RESULT_NAME, Held, Refused, is_log,
+                        outside, releases)
+from .returned import Returned
 
 
 @dataclass
@@ -39,8 +35,9 @@ class NewExit:
             else '{ %s }' % ' '.join(self.lines)
 
 
-_SIGNED = frozenset('int long s32 ssize_t s64 int32_t'.split())
-
+#: What gives something back, going by its name.
+_RELEASING = re.compile('free|release|put|unlock|unmap|destroy|remove|undo|'
+                        'unwind|rollback|clean|cancel|restore|drop|unpin')
 
 #: What a transfer function is called that works without DMA.
 _WITHOUT_DMA = ('pio', 'cpu', 'fifo', 'poll', 'polling', 'irq', 'sync')
@@ -58,20 +55,85 @@ class Builder:
         self.of, self.func = unwinder, unwinder.func
         self.stmt, self.names, self.mapped = stmt, names, mapped
         self.point = locate(unwinder, stmt)
+        self.returned = Returned(unwinder, self.point)
 
     def build(self) -> NewExit:
+        """The new exit; Refused, with what is held, where there is none."""
+        try:
+            return self._build()
+        except Refused as why:
+            held = ', '.join(str(h) for h in self.point.held)
+            raise Refused('%s; %s' % (why, 'held here: ' + held if held else
+                                      'nothing is known to be held here')
+                          ) from None
+
+    def _build(self) -> NewExit:
         if self.func.split:
             raise Refused('an #if cuts through a statement of %s()'
                           % self.func.name)
         self._no_other_way()
         self._trust()
         self._not_replaced()
+        label = self._next_in_chain()
+        try:
+            found = self._from_exits()
+        except Refused:
+            if not label:
+                raise
+            return self._goto([], label)
+        if label and self._keys(self.of.path_of_label(label)) != self.wanted:
+            raise Refused('label %s stands behind the unmap, but does not '
+                          'release the same as the exits' % label)
+        return found
+
+    def _next_in_chain(self) -> str:
+        """The label right behind the unmap of this mapping, in a chain of
+        labels that releases in reverse order; '' if there is none."""
+        if self.point.loops or self.rounds is not None:
+            return ''
+        found = []
+        stmts = self.func.body.body
+        for stmt, behind in zip(stmts, stmts[1:]):
+            if stmt.first.start > self.stmt.last.end \
+                    and isinstance(behind, c.Label) \
+                    and self._unmaps_this(stmt):
+                found.append(behind.name)
+        if len(found) != 1:
+            return ''
+        path = self.of.path_of_label(found[0])
+        held = {(h.kind, h.obj) for h in self.point.held
+                if h.known and not h.guard}
+        if path.end not in ('return', 'branches') or retries(path) \
+                or not held <= {k[:2] for k in path.keys}:
+            return ''
+        return found[0]
+
+    def _unmaps_this(self, stmt: c.Stmt) -> bool:
+        """Is it the unmap of this mapping, perhaps if it is set?"""
+        if isinstance(stmt, c.If) and stmt.other is None:
+            around = {text(strip(x.cond)) for x in self.of.up.chain(self.stmt)
+                      if isinstance(x, c.If)}
+            if text(strip(stmt.cond)) not in around | set(self.names):
+                return False
+            stmt = stmt.then
+        if isinstance(stmt, c.Block) and len(stmt.body) == 1:
+            stmt = stmt.body[0]
+        gone = releases(stmt.expr) if isinstance(stmt, c.ExprStmt) \
+            and isinstance(stmt.expr, c.Call) else None
+        return gone is not None and gone[0] == self.mapped \
+            and gone[1] in self.names
+
+    def _from_exits(self) -> NewExit:
+        """The new exit that the exits around and the tables ask for."""
         needed = self._needed()
         wanted = self._agreed(needed)
+        # what the exits around know nothing of was only guessed from a name
+        needed = [h for h in needed if h.known or self._key(h) in wanted]
         if not self.confirmed:
             self._no_doubts()
         if self.rounds is None:
             self._explain(wanted)
+        self.wanted = wanted
         return self._written(needed, wanted)
 
     # -- is the point simple enough?
@@ -84,9 +146,9 @@ class Builder:
             for other in self.of.driver.definitions(name) if count else ():
                 if [str(p.type) for p in other.params] == [
                         str(p.type) for p in self.func.params]:
-                    raise Refused(self._held_text(
+                    raise Refused(
                         '%s() does the same without DMA and may be due when '
-                        'the mapping fails' % name))
+                        'the mapping fails' % name)
 
     def _not_replaced(self) -> None:
         """In a round that has already unmapped a buffer, or handed it on, the
@@ -110,16 +172,32 @@ class Builder:
                         and id(node) not in above:
                     break
                 if id(node) in above:
-                    raise Refused(self._held_text(
+                    raise Refused(
                         '%s() (line %d) has already given away what this '
                         'mapping replaces' % (stmt.expr.name,
-                                              stmt.first.line)))
+                                              stmt.first.line))
 
     def _trust(self) -> None:
         point = self.point
+        if point.before is not None and any(
+                isinstance(x, c.Assign) and text(strip(x.left)) in self.names
+                and text(x.right) not in ('0', 'NULL')
+                for x in point.before.stmt.then.walk()):
+            raise Refused('the exit at line %d goes on with another address'
+                          % point.before.stmt.first.line)
+        for above in self.of.up.chain(self.stmt):
+            if isinstance(above, c.If) and above.other is not None \
+                    and isinstance(strip(above.cond), c.Unary):
+                for node in above.then.walk():
+                    if isinstance(node, c.Assign) \
+                            and text(strip(node.left)) in self.names \
+                            and isinstance(strip(node.right),
+                                           (c.Id, c.Member)):
+                        raise Refused('line %d uses another address instead'
+                                      % node.first.line)
         for doubt in point.doubts:
             if doubt.startswith('label'):
-                raise Refused(self._held_text(doubt))
+                raise Refused(doubt)
         if point.loops and self._keeps_mapping(point.loops[-1]):
             self.rounds = point.loops[-1]
         else:
@@ -134,12 +212,6 @@ class Builder:
                     return False
         return True
 
-    def _held_text(self, why: str) -> str:
-        held = self.point.held
-        what = '; held here: ' + ', '.join(str(h) for h in held) if held \
-            else '; nothing is known to be held here'
-        return why + what
-
     # -- what must be released
 
     def _needed(self) -> list[Held]:
@@ -150,6 +222,10 @@ class Builder:
         if before:
             needed = [h for h in needed if not self._helper_takes(
                 h, before.path)]
+            for item in needed:
+                if self._left(item):
+                    raise Refused('%s() leaves %s to its callers when it fails'
+                                  % (self.func.name, item))
         skb = self.of.xmit_skb()
         if before and skb:
             # an exit that does not free it is none of a transmit function's
@@ -159,6 +235,27 @@ class Builder:
                     h for h in needed if h.obj != skb]
         return needed
 
+    def _left(self, item: Held) -> bool:
+        """Does the function leave such things to its callers when it fails?
+
+        Then the exit before has left one of them, or those of earlier rounds.
+        """
+        before = self.point.before
+        places = [p for p in (item.obj, *item.others) if outside(p)]
+        if before is None or item.kind not in ('memory', 'skb', 'page') \
+                or self.of.xmit_skb() \
+                or not any(map(self.of.released_elsewhere, places)):
+            return False
+        kinds = {k[0] for k in before.path.keys}
+        calls = any(not releases(a.call) for a in before.path.actions)
+        if item.kind in kinds or calls:
+            return False
+        if any('[' in p for p in places) and self._loops() and any(
+                x is self._loops()[0] for x in self.of.up.chain(before.stmt)):
+            return not isinstance(before.jump, c.Jump)
+        return any(h.kind == item.kind and h.known and outside(h.obj)
+                   for h in before.held)
+
     def _helper_takes(self, item: Held, path: Path) -> bool:
         """Does a function that the exit calls release the object?"""
         places = [p for p in (item.obj, *item.others) if p]
@@ -166,7 +263,14 @@ class Builder:
                   if '->' in p or '.' in p or '[' in p}
         for action in path.actions:
             call = action.call
-            if releases(call):
+            gone = releases(call)
+            if gone:
+                if action.loop and gone[0] == item.kind \
+                        and _takes_current(action.loop) and gone[1].split(
+                            '[')[0] in {p.split('[')[0] for p in places
+                                        if '[' in p}:
+                    self._spares_this(path, action.loop)
+                    return True
                 continue
             if any(text(strip(a)).lstrip('&') in places for a in call.args) \
                     and re.search('free|put|release|destroy|drop|clean',
@@ -177,9 +281,12 @@ class Builder:
             callee = self.of.driver.resolve(call.name, self.func)
             if callee is None or callee.body is None:
                 if re.search('free|clean|release|destroy|fini|exit|close',
-                             call.name):
-                    raise Refused(self._held_text(
-                        '%s() may release %s' % (call.name, item)))
+                             call.name) and any(
+                        re.match(r'%s(->|\.|\[)' % re.escape(
+                            text(strip(a)).lstrip('&')), p)
+                        for a in call.args for p in places):
+                    raise Refused(
+                        '%s() may release %s' % (call.name, item))
                 continue
             if _releases_field(self.of.driver, callee, item.kind, fields, 3):
                 if item.kind == self.mapped or not self._unmaps(action):
@@ -188,39 +295,95 @@ class Builder:
                 self.forget_handle = True
         return False
 
+    def _spares_this(self, path: Path, loop: c.Loop) -> None:
+        """Refuse if a loop that sweeps slots would unmap the failed handle."""
+        if _takes_failed(loop) and any(
+                a.loop is loop and self._unmaps(a) and not a.guard
+                for a in path.actions):
+            raise Refused('the loop at line %d would unmap what was not mapped'
+                          % loop.first.line)
+
+    def _sweeps(self, call: c.Call, depth: int = 2) -> bool:
+        """Does it release just what is there, whatever that is?
+
+        A function of the driver that releases more than once, and each time
+        asks before.  What this mapping is kept in must be what it asks for.
+        """
+        callee = self.of.driver.resolve(call.name, self.func) \
+            if call.name else None
+        if callee is None or callee.body is None:
+            return False
+        path = Unwinder(self.of.driver, callee).path_from(callee.body.body)
+        actions = [a for a in path.actions if releases(a.call)]
+        nested = [a.call for a in path.actions if not releases(a.call)
+                  and self.of.driver.resolve(a.call.name, callee) is not None]
+        if depth and any(_RELEASING.search(x.name) for x in nested):
+            inner = [x for x in nested if _RELEASING.search(x.name)]
+            if not all(self._sweeps(x, depth - 1) for x in inner):
+                return False
+            if not actions:
+                return True
+        last = {re.split(r'->|\.', n)[-1] for n in self.names}
+        for action in actions:
+            kind, obj = releases(action.call)
+            field = re.split(r'->|\.', obj)[-1]
+            if not action.guard and (kind not in ('memory', 'skb')
+                                     or not outside(obj)):
+                return False
+            if kind == self.mapped and field in last:
+                if not re.search(r'\b%s\b' % re.escape(field), action.guard):
+                    return False
+                self.forget_handle = True
+        return bool(actions)
+
     def _agreed(self, needed: list[Held]) -> set[tuple[str, ...]]:
         """The keys of all releases, confirmed by the next exit."""
         before, after = self.point.before, self.point.after
+        for item in self.point.held:
+            self._undone_as(item)
         wanted = {self._key(h) for h in needed}
         if before:
-            wanted |= self._keys(before.path)
+            wanted |= {k for k in self._keys(before.path)
+                       if k[:2] not in self.point.dropped}
         if after is None or after.path.end not in ('return', 'break',
                                                    'continue'):
             self._no_doubts()
             return wanted
         theirs = self._keys(after.path)
+        if before is None and 'mapping_error' in text(after.stmt.cond):
+            swept = {a.key for a in after.path.actions if self._sweeps(a.call)}
+            if swept:
+                wanted = swept | {self._key(h) for h in needed
+                                  if not self._helper_takes(h, after.path)}
         mine = {k for k in theirs if k[0] == self.mapped
                 and k[1] in self.names}
         alone = not any(k[0] == self.mapped for k in wanted)
         mine |= {a.key for a in after.path.actions if alone and not
                  releases(a.call) and a.key not in wanted
                  and self._only_unmaps(a.call, True)}
-        helpers = {k for k in theirs - wanted - mine if self._ends_this(k)}
-        if helpers:
-            raise Refused(self._held_text(
-                '%s of the exit at line %d undoes this mapping and maybe more'
-                % (sorted(helpers)[0][1], after.stmt.first.line)))
         theirs -= mine
         for item in self.point.between:
-            theirs -= {k for k in theirs if k[0] == item.kind
-                       and k[1] == item.obj or not item.known
-                       and k[0] == 'call' and any(
-                           k[1].startswith(n + '(')
-                           for n in item.kind.split())}
-        if theirs == wanted:
+            theirs -= {k for k in theirs if k[:2] == (item.kind, item.obj)
+                       or k[0] == 'call' and k[1].split('(')[0]
+                       in item.undoers}
+        due = {k for k in wanted if k[:2] not in self.point.between_dropped}
+        if theirs == due:
             self.confirmed = True
             return wanted
-        return self._differing(wanted, theirs, bool(mine), needed)
+        helpers = {k for k in theirs - due if self._ends_this(k)}
+        if helpers:
+            raise Refused(
+                '%s of the exit at line %d undoes this mapping and maybe more'
+                % (sorted(helpers)[0][1], after.stmt.first.line))
+        return self._differing(wanted, theirs | (wanted - due), bool(mine),
+                               needed)
+
+    def _undone_as(self, item: Held) -> None:
+        """If an exit calls what undoes a guess, it is undone just so."""
+        calls = {text(call) for call in self.func.calls()
+                 if call.name in item.undoers}
+        if len(calls) == 1:
+            item.undo = calls.pop()
 
     def _explain(self, wanted: set[tuple[str, ...]]) -> None:
         """A label or a later exit that undoes more must undo what comes
@@ -240,9 +403,9 @@ class Builder:
         for name, path in paths:
             for key in path.keys - wanted:
                 if not self._explained(key, later):
-                    raise Refused(self._held_text(
+                    raise Refused(
                         '%s also does %s, which may be due here'
-                        % (name, ' '.join(k for k in key[:2]))))
+                        % (name, ' '.join(k for k in key[:2])))
 
     def _explained(self, key: tuple[str, ...], later: list[Exit]) -> bool:
         kind, obj = key[:2]
@@ -255,20 +418,35 @@ class Builder:
                         for x in self.of.up.chain(call))
                 for call in self.func.calls() for p in PAIRS):
             return True         # unwinds a loop that is still to come
+        if kind == 'call':
+            name = obj.split('(')[0]
+            if obj in self.of.common and not _RELEASING.search(name):
+                return True
+            if any(name in self.of.counterparts(call.name)
+                   and call.first.start > self.stmt.last.end
+                   for call in self.func.calls()):
+                return True
+            calls = [x for x in self.func.calls() if text(x) == obj]
+            if calls and self._only_unmaps(calls[0], True) \
+                    and self._concerns_this(calls[0]):
+                return True
+            later = [e for e in later if not _RELEASING.search(name) or any(
+                k[0] == self.mapped and k[1] in self.names
+                for k in e.path.keys)]
         if any(key not in e.path.keys for e in later):
             return True
-        for call in self.func.calls():
-            if call.first.start < self.stmt.last.end:
-                continue
-            if kind == 'call':
-                if obj.split('(')[0] in self.of.counterparts(call.name):
-                    return True
-            elif any(p.kind == kind and p.acquire.match(call.name)
-                     for p in PAIRS):
-                return True
-        return False
+        return any(p.kind == kind and p.acquire.match(call.name)
+                   for call in self.func.calls() for p in PAIRS
+                   if call.first.start > self.stmt.last.end)
+
+    def _concerns_this(self, call: c.Call) -> bool:
+        """Is it given what keeps the handle?"""
+        given = {text(strip(a)).lstrip('&') for a in call.args}
+        return any(re.match(r'%s(->|\.|\[|$)' % re.escape(arg), name)
+                   for arg in given for name in self.names)
 
     confirmed = False
+    wanted: set[tuple[str, ...]] = set()
     forget_handle = False
 
     def _differing(self, wanted, theirs, unmaps, needed):
@@ -283,9 +461,9 @@ class Builder:
         if not lacking and all(k[0] in ('skb', 'memory') and k[1] in params
                                for k in extra):
             return theirs
-        raise Refused(self._held_text(
+        raise Refused(
             'the next exit (line %d) does not release the same'
-            % after.stmt.first.line))
+            % after.stmt.first.line)
 
     def _before_point(self, key: tuple[str, ...]) -> bool:
         """Was what a release undoes surely there before the map?"""
@@ -302,13 +480,13 @@ class Builder:
 
     def _no_doubts(self) -> None:
         if self.point.doubts:
-            raise Refused(self._held_text('nothing tells how to undo ' +
-                                          ', '.join(self.point.doubts)))
+            raise Refused('nothing tells how to undo ' +
+                                          ', '.join(self.point.doubts))
 
-    @staticmethod
-    def _key(item: Held) -> tuple[str, ...]:
+    def _key(self, item: Held) -> tuple[str, ...]:
         if not item.known:
-            return ('call', item.kind, '', '')
+            return ('call', self.of.undo_of(item) or item.kind,
+                    'loop' if item.loop else '', item.guard)
         return (item.kind, item.obj, 'loop' if item.loop else '', item.guard)
 
     # -- writing it down
@@ -328,10 +506,11 @@ class Builder:
         return self._leave(lines, wanted, needed)
 
     def _synthesised(self, needed) -> bool:
-        return all(h.known and not h.loop and not h.guard for h in needed)
+        return all((h.known or self.of.undo_of(h)) and not h.loop and not h.guard
+                   for h in needed)
 
     def _from_after(self, wanted):
-        raise Refused(self._held_text('no label undoes this'))
+        raise Refused('no label undoes this')
 
     def _label(self, wanted: set[tuple[str, ...]]) -> str:
         """A label whose path releases exactly what is wanted."""
@@ -361,10 +540,10 @@ class Builder:
             if above is self.rounds:
                 break
             if isinstance(above, (c.If, c.Switch)):
-                raise Refused(self._held_text(
+                raise Refused(
                     'only some rounds of the loop at line %d make this '
                     'mapping, so no label is known to undo the earlier ones'
-                    % self.rounds.first.line))
+                    % self.rounds.first.line)
         others = {k for k in wanted if k[2] != 'loop' and k[0] != self.mapped}
         singles = sum(k[0] == self.mapped and k[2] != 'loop' for k in wanted)
         found: dict[frozenset, str] = {}
@@ -382,9 +561,9 @@ class Builder:
                 found.setdefault(frozenset(path.keys), name)
         if len(found) == 1:
             return self._goto([], next(iter(found.values())))
-        raise Refused(self._held_text(
+        raise Refused(
             'mappings of earlier rounds of the loop at line %d have to be '
-            'undone and no label does just that' % self.rounds.first.line))
+            'undone and no label does just that' % self.rounds.first.line)
 
     def _unmaps(self, action: Action) -> bool:
         """Is it an unmap, or a call of a function that unmaps?"""
@@ -409,17 +588,17 @@ class Builder:
         """Statements that release what was taken since the exit before."""
         lines: list[str] = []
         for item in reversed(needed):
-            if not item.obj:
-                raise Refused(self._held_text('no variable keeps the %s of '
-                              'line %d' % (item.kind, item.call.first.line)))
+            if not item.obj and not self.of.undo_of(item):
+                raise Refused('no variable keeps the %s of '
+                              'line %d' % (item.kind, item.call.first.line))
             if item.obj in self.names:
-                raise Refused(self._held_text(
-                    '%s is overwritten by this mapping' % item.obj))
-            if not item.known or item.loop or item.guard \
+                raise Refused(
+                    '%s is overwritten by this mapping' % item.obj)
+            if not (item.known or self.of.undo_of(item)) or item.loop or item.guard \
                     and not self._still_known(item.guard):
-                raise Refused(self._held_text('no label undoes %s' % item))
+                raise Refused('no label undoes %s' % item)
             release = self._release_text(item)
-            if item.guard and self.of.known.get(item.guard) is not True:
+            if release and item.guard and self.of.known.get(item.guard) is not True:
                 release = ['if (%s) %s' % (item.guard, release[0]
                                            if len(release) == 1 else
                                            '{ %s }' % ' '.join(release))]
@@ -433,23 +612,20 @@ class Builder:
         return before is not None and isinstance(before.jump, c.Jump)
 
     def _release_text(self, item: Held) -> list[str]:
-        if item.lost and (item.others or any(
+        if outside(item.obj) and self._only_if_empty(item):
+            return []       # the slot keeps it for the next try
+        if item.lost and (item.others or item.obj.endswith(' of then') or any(
                 k[0] == 'call' for k in (self.point.before.path.keys
                                          if self.point.before else ()))):
-            raise Refused(self._held_text(item.lost))
-        if any(outside(o) for o in item.others) and item.obj not in \
-                self.of.released and not (self.point.before and isinstance(
-                    self.point.before.jump, c.Jump)) and not self.of.xmit_skb():
-            raise Refused(self._held_text(
-                '%s was already stored in %s, and no exit of %s() releases it'
-                % (item.obj, item.others[-1], self.func.name)))
-        if outside(item.obj) and item.kind != 'mapping' \
-                and item.obj not in self.of.released \
-                and self.of.released_elsewhere(item.obj) \
-                and not self.goes_on:
-            raise Refused(self._held_text(
-                'no exit of %s() releases %s, another function does'
-                % (self.func.name, item.obj)))
+            raise Refused(item.lost)
+        # Whoever else releases it must find that it is gone.
+        if item.kind not in ('skb', 'memory', 'mapping') \
+                and item.obj not in self.of.released and not self.goes_on \
+                and any(outside(o) and self.of.released_elsewhere(o)
+                        and not self.of.asked_for(o)
+                        for o in (item.obj, *item.others)):
+            raise Refused('no exit of %s() releases %s, another function does'
+                          % (self.func.name, item.obj))
         self._not_swept(item)
         for call in self.func.calls():
             gone = releases(call)
@@ -466,6 +642,15 @@ class Builder:
                     item.kind == 'skb' or self.of.asked_for(o, self.goes_on)
                     or self.of.released_elsewhere(o))]
         return out
+
+    def _only_if_empty(self, item: Held) -> bool:
+        """Was it taken because its slot was empty?"""
+        test = '!' + item.obj
+        here = {id(x) for x in self.of.up.chain(self.stmt)}
+        return any(
+            isinstance(x, c.If) and x.other is None and id(x) not in here
+            and text(strip(x.cond)) == test
+            for x in self.of.up.chain(item.call))
 
     def _still_known(self, guard: str) -> bool:
         """Can a condition be tested again with the same outcome?"""
@@ -497,9 +682,9 @@ class Builder:
                     and gone[1].split('[')[0] in slots \
                     and not any(x is loop for x in self.of.up.chain(call)
                                 for loop in self._loops()):
-                raise Refused(self._held_text(
+                raise Refused(
                     '%s (line %d) may release it as well'
-                    % (text(call), call.first.line)))
+                    % (text(call), call.first.line))
 
     def _loops(self) -> list[c.Loop]:
         return [x for x in self.of.up.chain(self.stmt)
@@ -512,36 +697,30 @@ class Builder:
 
     def _default_release(self, item: Held) -> str:
         name = item.call.name
+        args = [text(a, True) for a in item.call.args]
+        if item.undo:
+            return item.undo + ';'
         if item.kind == 'skb':
             return 'dev_kfree_skb_any(%s);' % item.obj
-        if item.kind == 'memory' and name.startswith('k') and not name.startswith(
-                ('kmem_cache', 'kv')):
-            return 'kfree(%s);' % item.obj
         if item.kind == 'mapping':
             return self._unmap(item)
-        if item.kind == 'page' and name in ('alloc_page', 'dev_alloc_page',
-                                            '__dev_alloc_page'):
-            if {'put_page', '__free_page'} <= self.of.words or \
-                    'put_page' not in self.of.words:
-                return '__free_page(%s);' % item.obj
-            return 'put_page(%s);' % item.obj
-        args = [text(a, True) for a in item.call.args]
-        if name.startswith('kmem_cache') and args:
+        if item.kind == 'page':
+            return self._free_page(item)
+        if item.kind == 'fragment':
+            return 'skb_free_frag(%s);' % item.obj
+        if item.kind == 'memory' and name.startswith('kmem_cache') and args:
             return 'kmem_cache_free(%s, %s);' % (args[0], item.obj)
-        if name in ('alloc_pages', 'alloc_pages_node', 'dev_alloc_pages') \
-                and args[-1] == '0':
-            words = self.of.words
-            return '%s(%s);' % ('put_page' if 'put_page' in words and
-                                '__free_page' not in words else '__free_page',
-                                item.obj)
+        if item.kind == 'memory' and name.startswith('k') \
+                and not name.startswith('kv'):
+            return '%s(%s);' % (self._kfree(item), item.obj)
+        if name == 'alloc_pages_exact':
+            self._unchanged(item.call.args[0])
+            return 'free_pages_exact(%s, %s);' % (item.obj, args[0])
         if name == 'dma_alloc_coherent' and len(args) == 4:
+            self._unchanged(item.call.args[1])
             return 'dma_free_coherent(%s, %s, %s, %s);' % (
                 args[0], args[1], item.obj, args[2].lstrip('&')
                 if args[2].startswith('&') else '*' + args[2])
-        if name in ('alloc_pages', 'dev_alloc_pages', '__dev_alloc_pages') \
-                and item.kind == 'page':
-            if '__free_pages' in self.of.words:
-                return '__free_pages(%s, %s);' % (item.obj, args[-1])
         if item.kind == 'lock':
             if name == 'mutex_lock' or name in ('spin_lock', 'spin_lock_bh',
                                                 'spin_lock_irq'):
@@ -549,8 +728,37 @@ class Builder:
             if name == 'spin_lock_irqsave':
                 return 'spin_unlock_irqrestore(%s);' % ', '.join(
                     text(a, True) for a in item.call.args)
-        raise Refused(self._held_text('no statement of %s() releases %s'
-                                      % (self.func.name, item)))
+        raise Refused('no statement of %s() releases %s'
+                                      % (self.func.name, item))
+
+    def _free_page(self, item: Held) -> str:
+        """The release of pages that nobody else has a reference to yet."""
+        call = item.call
+        found = re.match(r'(?:__)?(?:dev_)?alloc_page(s?)(_node)?$', call.name)
+        if not found:
+            raise Refused('no statement of %s() releases %s'
+                                          % (self.func.name, item))
+        order = call.args[-1] if found.group(1) else None
+        if order is not None and text(order) != '0':
+            self._unchanged(order)
+            return '__free_pages(%s, %s);' % (item.obj, text(order, True))
+        words = self.of.words
+        return '%s(%s);' % ('put_page' if 'put_page' in words and
+                            '__free_page' not in words else '__free_page',
+                            item.obj)
+
+    def _kfree(self, item: Held) -> str:
+        """kfree_sensitive() where the driver frees this field or variable so."""
+        last = re.split(r'->|\.', item.obj)[-1]
+        undoers = self.of.counterparts(self.func.name)
+        for func in self.of.driver.functions_with('kfree_sensitive'):
+            for call in func.calls():
+                gone = releases(call)
+                if call.name == 'kfree_sensitive' and gone and (
+                        re.split(r'->|\.', gone[1])[-1] == last
+                        or func.name in undoers):
+                    return call.name
+        return 'kfree'
 
     def _unmap(self, item: Held) -> str:
         call = item.call
@@ -565,7 +773,7 @@ class Builder:
         if call.name == 'skb_frag_dma_map' and len(args) == 5:
             return 'dma_unmap_page(%s, %s, %s, %s);' % (
                 args[0], item.obj, args[3], args[4])
-        raise Refused(self._held_text('no statement unmaps %s' % item))
+        raise Refused('no statement unmaps %s' % item)
 
     def _unchanged(self, size: c.Expr) -> None:
         """The size at the unmap is the size at the map only if nobody wrote
@@ -581,30 +789,72 @@ class Builder:
             elif isinstance(node, c.Unary) and node.op.strip('p') in ('++', '--'):
                 target = strip(node.arg)
             if isinstance(target, c.Id) and target.name in names:
-                raise Refused(self._held_text('%s changes before the unmap'
-                                              % target.name))
+                raise Refused('%s changes before the unmap'
+                                              % target.name)
 
     def _leave(self, lines: list[str], wanted, needed) -> NewExit:
         """Leave as the exit before does, after `lines`."""
         before = self.point.before
+        self._stays_in_loop()
         if before is None:
-            if any(k[0] == 'call' for k in wanted):
-                raise Refused(self._held_text('no label undoes this'))
             self._covers(needed, wanted, set())
-            return NewExit(lines + self._return())
+            return NewExit(lines + self.returned.statements(self.confirmed))
         copied = self._copied(before)
-        self._covers(needed, wanted, self._keys(before.path))
+        self._covers(needed, wanted, {
+            k for k in self._keys(before.path)
+            if k[:2] not in self.point.dropped})
+        lines = [x for x in lines if x not in copied]
         jump = before.jump
         freed = {m.group(1) for m in (re.match(r'^k?v?free\((\w+)\);$', x)
                                       for x in lines + copied) if m}
         lines = [x for x in lines if not x.endswith(' = NULL;')
                  or x.split('->')[0] not in freed]
         if isinstance(jump, c.Goto):
+            path = self.of.path_of_label(jump.name)
+            gone = {k[:2] for k in path.keys} & self.point.dropped
+            if gone:
+                raise Refused('label %s releases %s, which is gone already'
+                              % (jump.name, sorted(gone)[0][1]))
+            self._not_a_part(lines, jump.name)
             return self._goto(lines + copied, jump.name)
         if isinstance(jump, c.Jump):
             self._ends_well(jump)
             return NewExit(lines + copied + ['%s;' % jump.kind])
-        return NewExit(lines + copied + self._return())
+        return NewExit(lines + copied + self.returned.statements(self.confirmed))
+
+    def _not_a_part(self, lines: list[str], target: str) -> None:
+        """Refuse if a label that leads to `target` does what the lines do, and
+        something besides that is not this mapping's."""
+        done = {line.rstrip(';') for line in lines}
+        then = self.of.path_of_label(target).keys
+        for name in self.of._labels:
+            path = self.of.path_of_label(name)
+            texts = {text(a.call, True) for a in path.actions}
+            if name != target and target in path.labels and done & texts \
+                    and any(text(a.call, True) not in done
+                            and a.key not in then and not (
+                                a.key[0] == self.mapped
+                                and a.key[1] in self.names)
+                            for a in path.actions):
+                raise Refused('label %s does this and more' % name)
+
+    def _stays_in_loop(self) -> None:
+        """Refuse to leave a loop in a way that no exit in it does, if behind
+        it there is more to do."""
+        before, after = self.point.before, self.point.after
+        loop = self.point.loops[-1] if self.point.loops else None
+        if loop is None or any(
+                isinstance(e.jump, (c.Return, c.Goto))
+                for e in (before, after) if e is not None
+                and any(x is loop for x in self.of.up.chain(e.stmt))):
+            return
+        for call in self.func.calls():
+            if call.first.start > loop.last.end and not is_log(call.name) \
+                    and not PURE.match(call.name):
+                raise Refused('%s (line %d) may be due for earlier rounds of '
+                              'the loop at line %d' % (
+                                  text(call), call.first.line,
+                                  loop.first.line))
 
     def _ends_well(self, jump: c.Jump) -> None:
         """What follows must not map again, nor read the failed handle."""
@@ -619,21 +869,24 @@ class Builder:
             if isinstance(node, c.Call) and any(
                     p.kind == self.mapped and p.acquire.match(node.name)
                     for p in PAIRS):
-                raise Refused(self._held_text(
-                    'after the loop line %d maps again' % node.first.line))
+                raise Refused(
+                    'after the loop line %d maps again' % node.first.line)
             if isinstance(node, c.Assign) and node.op == '=':
                 written.add(text(strip(node.left)))
             elif isinstance(node, (c.Id, c.Member, c.Index)) \
                     and text(node) in self.names \
                     and text(node) not in written:
-                raise Refused(self._held_text(
+                raise Refused(
                     '%s is still used after the loop (line %d)'
-                    % (text(node), node.first.line)))
+                    % (text(node), node.first.line))
 
     def _keys(self, path: Path) -> set[tuple[str, ...]]:
         """The releases of a path, without conditions known to hold here."""
         out = set()
         for key in path.keys:
+            if key[0] == 'call' and key[1] in self.of.common \
+                    and not _RELEASING.search(key[1].split('(')[0]):
+                continue
             kept = [t for t in key[3].split(' && ')
                     if self.of.known.get(t) is not True] if '||' not in key[3] \
                 else [key[3]]
@@ -642,7 +895,7 @@ class Builder:
 
     def _covers(self, needed, wanted, rest) -> None:
         if {self._key(h) for h in needed} | rest != wanted:
-            raise Refused(self._held_text('no label undoes this'))
+            raise Refused('no label undoes this')
 
     def _copied(self, before: Exit) -> list[str]:
         """The statements of the exit before, but for what only it may say."""
@@ -654,11 +907,14 @@ class Builder:
                     continue
                 if any(not is_log(x.name) for x in stmt.walk()
                        if isinstance(x, c.Call)):
-                    raise Refused(self._held_text(
+                    raise Refused(
                         'the exit at line %d is too complex to copy'
-                        % before.stmt.first.line))
+                        % before.stmt.first.line)
                 continue
             expr = stmt.expr
+            if isinstance(expr, c.Call) and releases(expr) \
+                    in self.point.dropped:
+                continue
             if isinstance(expr, c.Call) and (is_log(expr.name)
                                              or PURE.match(expr.name)):
                 if not re.search('drop', text(expr)):
@@ -675,7 +931,7 @@ class Builder:
 
     def _goto(self, lines: list[str], label: str) -> NewExit:
         path = self.of.path_of_label(label)
-        status = self._status(path)
+        status = self.returned.status(path)
         reset = {text(strip(r.left)) for r in path.resets}
         for item in self.point.held:
             # what the label frees must not stay in a slot
@@ -684,210 +940,6 @@ class Builder:
                                  dict.fromkeys(item.others)
                                  if outside(o) and o not in reset]
         return NewExit(lines + status + ['goto %s;' % label])
-
-    # -- the value that is returned
-
-    def _status(self, path: Path) -> list[str]:
-        """The assignment that makes a label's `return ret` return an error."""
-        value = path.value
-        if value is None:
-            if self.func.returns.base == 'void' and not \
-                    self.func.returns.pointers:
-                return []
-            if path.end != 'return':
-                return []
-        if value is None or self._constant(value):
-            return []
-        names = [x.name for x in value.walk() if isinstance(x, c.Id)
-                 and x.name in self.func.locals]
-        for name in dict.fromkeys(names):
-            if name in path.sure:
-                return []
-            kind = self.func.locals[name].type
-            special = self._netdev_status(name)
-            if special is not None:
-                return special
-            if kind.base in _SIGNED and not kind.pointers and not kind.dims:
-                preset = self.point.assigned.get(name)
-                if preset is not None and text(preset) == self._errno():
-                    return []
-                return ['%s = %s;' % (name, self._errno())]
-            if kind.pointers and self.func.returns.pointers:
-                return ['%s = %s;' % (name, self._pointer())]
-            if kind.base == 'bool' :
-                preset = path.assigned.get(name)
-        raise Refused(self._held_text(
-            'the function returns %s, and nothing tells what that is on failure'
-            % text(value)))
-
-    def _netdev_status(self, name: str) -> list[str] | None:
-        """A status that is NETDEV_TX_OK or _BUSY: the packet is dropped."""
-        given = [text(x.right) for x in self.func.body.walk()
-                 if isinstance(x, c.Assign) and text(strip(x.left)) == name]
-        var = self.func.locals[name]
-        if var.init is not None:
-            given.append(text(var.init))
-        if not any(g.startswith('NETDEV_TX') for g in given):
-            constants = [g for g in given if re.match(r'^[A-Z1-9]', g)]
-            if constants:
-                raise Refused(self._held_text(
-                    'nothing tells which value of %s means that a mapping '
-                    'failed' % name))
-            return None
-        if set(given) == {'NETDEV_TX_OK'}:
-            return []
-        return ['%s = NETDEV_TX_OK;' % name]
-
-    @staticmethod
-    def _constant(value: c.Expr) -> bool:
-        return all(not isinstance(x, (c.Call, c.Member, c.Index)) or
-                   isinstance(x, c.Call) and x.name == 'ERR_PTR'
-                   for x in value.walk()) and all(
-            re.match(r'^([A-Z][A-Z0-9_]*|true|false|ERR_PTR)$', x.name)
-            for x in value.walk() if isinstance(x, c.Id))
-
-    def _pointer(self) -> str:
-        return 'ERR_PTR(-ENOMEM)' if any(
-            isinstance(x, c.Return) and x.value is not None
-            and 'ERR_PTR' in text(x.value) for x in self.func.body.walk()) \
-            or 'ERR_PTR' in self.func.words else 'NULL'
-
-    def _return(self) -> list[str]:
-        kind, before = self.func.returns, self.point.before
-        if kind.pointers:
-            return ['return %s;' % self._pointer()]
-        if kind.base == 'void':
-            if self.confirmed and (before is not None or isinstance(
-                    self.point.after.jump, c.Return)):
-                return ['return;']
-            raise Refused(self._held_text(
-                '%s() returns nothing, so its callers cannot learn of a '
-                'failure' % self.func.name))
-        if kind.base in XMIT:
-            return self._dropped() + ['return NETDEV_TX_OK;']
-        model = before.path.value if before is not None and before.failure \
-            else None
-        if model is None and self.point.after is not None:
-            model = self.point.after.path.value
-        if model is not None and self._is_count(model):
-            return ['return %s;' % text(model)]
-        if kind.base in _SIGNED and (self._errnos() or model is not None
-                                     and not self._constant(model)):
-            return ['return %s;' % self._errno()]
-        if model is not None and self._constant(model):
-            return ['return %s;' % text(model)]
-        if kind.base == 'bool' and {'true', 'false'} <= self._returned():
-            last = self.func.body.body[-1]
-            if isinstance(last, c.Return) and last.value is not None \
-                    and text(last.value) == 'true':
-                return ['return false;']
-        if kind.base in _SIGNED and self._callers_test():
-            return ['return %s;' % self._errno()]
-        raise Refused(self._held_text(
-            'nothing tells what %s() returns on failure' % self.func.name))
-
-    def _returned(self) -> set[str]:
-        return {text(strip(x.value)) for x in self.func.body.walk()
-                if isinstance(x, c.Return) and x.value is not None}
-
-    def _is_count(self, value: c.Expr) -> bool:
-        """Is it the number of what was done so far?"""
-        value = strip(value)
-        if not isinstance(value, c.Id) or value.name not in self.func.locals:
-            return False
-        return any(
-            isinstance(x, c.Unary) and x.op in ('++', 'p++')
-            and text(strip(x.arg)) == value.name
-            or isinstance(x, c.Assign) and x.op == '+='
-            and text(strip(x.left)) == value.name
-            for x in self.func.body.walk())
-
-    def _errno(self) -> str:
-        """The errno of the function's other tests of mappings."""
-        found = set()
-        for node in self.func.body.walk():
-            if isinstance(node, c.If) and 'mapping_error' in text(node.cond):
-                for sub in node.then.walk():
-                    if isinstance(sub, c.Unary) and sub.op == '-' and re.match(
-                            '-E[A-Z]+$', text(sub)):
-                        found.add(text(sub))
-        return found.pop() if len(found) == 1 else '-ENOMEM'
-
-    def _callers_test(self) -> bool:
-        """Does every caller take a result other than 0 as failure?"""
-        places = self.of.driver.calls_to(self.func)
-        if self._may_own():
-            return False
-        for place in places:
-            other = Unwinder(self.of.driver, place.function)
-            above = other.up
-            stmt = above.statement(place.node)
-            if isinstance(stmt, c.Return):
-                continue
-            if isinstance(stmt, c.If):
-                found = other.exit_of(stmt)
-            else:
-                following = _following(above, stmt)
-                found = other.exit_of(following) if following else None
-                result = Walk(other)._result(place.node)
-                if not result or not found or result not in tested_names(
-                        found.stmt.cond):
-                    return False
-            if found is None or not found.failure \
-                    or not is_nonzero_test(found.stmt.cond):
-                return False
-        return bool(places) and not self.of.driver.addresses_of(self.func)
-
-    def _may_own(self) -> bool:
-        """Could a parameter be something that this function must free?"""
-        for param in self.func.params:
-            if param.type.base == 'struct sk_buff':
-                return True
-            for func in self.of.driver.functions_with('kfree', 'kvfree'):
-                if re.search('free|release|destroy', func.name) \
-                        and len(func.params) < 3 and any(
-                            x.name in ('kfree', 'kvfree') and len(x.args) == 1
-                            and text(strip(x.args[0])) in {
-                                p.name for p in func.params
-                                if p.type == param.type}
-                            for x in func.calls()):
-                    return True
-            for call in self.func.calls():
-                if re.search('free|release|destroy|put|drop', call.name) \
-                        and any(text(strip(x)) == param.name
-                                for x in call.args):
-                    return True
-        return False
-
-    def _errnos(self) -> bool:
-        return any(isinstance(x, c.Unary) and x.op == '-'
-                   and isinstance(x.arg, c.Id) and re.match('E[A-Z]', x.arg.name)
-                   for x in self.func.body.walk())
-
-    def _dropped(self) -> list[str]:
-        if any('dropped' in w or 'tx_err' in w for w in self.func.words):
-            for node in self.func.body.walk():
-                if isinstance(node, c.ExprStmt) and 'dropped' in text(node.expr) \
-                        and isinstance(node.expr, (c.Unary, c.Call)):
-                    return [text(node.expr) + ';']
-        for param in self.func.params:
-            if str(param.type) == 'struct net_device *':
-                return ['%s->stats.tx_dropped++;' % param.name]
-        return []
-
-
-def _following(up, stmt: c.Stmt) -> c.Stmt | None:
-    """The statement that comes next, also behind the branches of an if."""
-    node: c.Node = stmt
-    for above in up.chain(stmt):
-        if isinstance(above, c.Block):
-            index = next(i for i, s in enumerate(above.body) if s is node)
-            if index + 1 < len(above.body):
-                return above.body[index + 1]
-        elif not isinstance(above, c.If):
-            return None
-        node = above
-    return None
 
 
 def _fits(taken: c.Call, given: c.Call) -> bool:
@@ -931,6 +983,23 @@ def _releases_field(driver: Driver, func: c.Function, kind: str,
                         driver, callee, kind, fields, depth - 1):
                 return True
     return False
+
+
+def _takes_current(loop: c.Loop) -> bool:
+    """Does an unwinding loop release the slot of the round that failed?
+
+    One over all slots does, or one that counts down from this round.
+    """
+    if loop.kind != 'for' or loop.cond is None:
+        return False
+    if loop.init is None:
+        return _takes_failed(loop)
+    start = loop.init
+    if isinstance(start, c.ExprStmt):
+        start = start.expr
+    bound = strip(loop.cond.right) if isinstance(loop.cond, c.Binary) else None
+    return isinstance(start, c.Assign) and text(start.right) == '0' \
+        and not (isinstance(bound, c.Id) and len(bound.name) == 1)
 
 
 def _takes_failed(loop: c.Loop) -> bool:
