@@ -12,7 +12,7 @@ from . import cparse as c
 from .checks import parents
 from .driver import Driver, Object, strip, text
 from .plan import Addition
-from .pointer import Pointers, Use, prints
+from .pointer import Pointers, Use, assigned_to, prints
 from .reach import Definitions, is_null
 
 _INTEGERS = frozenset(
@@ -78,7 +78,7 @@ def existing_allocation(driver: Driver, definitions: Definitions, obj: Object,
         if not isinstance(at, c.Unary) or at.op != '&':
             return None
         at = strip(at.arg)
-        pointer = _assigned_to(use)
+        pointer = strip(assigned_to(use))
         if pointer is None or not isinstance(at, (c.Id, c.Member)) \
                 or not isinstance(pointer, type(at)):
             return None
@@ -98,15 +98,6 @@ def existing_allocation(driver: Driver, definitions: Definitions, obj: Object,
                               for u in uses if u.of == obj):
         return None
     return Handle(names.pop())
-
-
-def _assigned_to(use: Use) -> c.Expr | None:
-    for node in parents(use.func).chain(use.node):
-        if isinstance(node, c.Assign):
-            return strip(node.left)
-        if isinstance(node, c.Variable):
-            return c.Id(node.first, node.first, node.name)
-    return None
 
 
 def choose(driver: Driver, definitions: Definitions, pointers: Pointers,

@@ -96,6 +96,16 @@ class Use(NamedTuple):
         return '%s:%d' % (self.path, self.node.first.line)
 
 
+def assigned_to(use: Use) -> c.Expr | None:
+    """The lvalue (or variable) that the value of a use is assigned to."""
+    for node in parents(use.func).chain(use.node):
+        if isinstance(node, c.Assign):
+            return node.left
+        if isinstance(node, c.Variable):
+            return c.Id(node.first, node.first, node.name)
+    return None
+
+
 class Pointers:
     """Finds the uses of pointers in one driver."""
 
