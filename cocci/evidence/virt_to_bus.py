@@ -33,7 +33,7 @@ from .plan import Note, Unit
 from .pointer import INVERSE, Pointers
 from .reach import Definitions, Reach, is_null
 from .rewrite import Rewrite, end_mark
-from .roundtrip import inverse, way_back
+from .roundtrip import WayBack, inverse, turned_back, way_back
 from .sink import NotDevice, goes_to_device
 from .stream import is_transfer
 
@@ -127,7 +127,7 @@ class _Decision:
             device_sinks(self.driver, self.definitions, self.pointers, sites)
             for site in sites:
                 self.rewrite.address(unit, site, handle)
-            self._no_way_back()
+            self._no_way_back(sites)
             return
         carrier = self.origins.carrier(obj) if obj.kind != 'local' else None
         source = obj
@@ -147,7 +147,7 @@ class _Decision:
             raise Refused(*exc.args) from None
         if obj.kind == 'local' and is_transfer(uses):
             self.rewrite.stream(unit, obj, sites, uses, allocations, handle)
-            self._no_way_back()
+            self._no_way_back(sites)
             return
         if carrier is not None:
             self.rewrite.carry(handle, carrier, allocations[0])
@@ -165,15 +165,21 @@ class _Decision:
             self.rewrite.address(unit, site, handle)
         unit.additions += handle.additions
         self.rewrite.include(unit)
-        self._no_way_back()
+        self._no_way_back(sites)
 
-    def _no_way_back(self) -> None:
+    def _no_way_back(self, sites: list[Site]) -> None:
         """Coherent memory is not found again by bus_to_virt(handle)."""
+        back = turned_back(self.driver, self.pointers, sites)
+        if back is not None:
+            raise Refused('its address is made a pointer again (round trip) '
+                          'with %s: keep the CPU pointer, and find it by an '
+                          'index or by its handle' % back.how, back.path,
+                          back.line)
         if self._way_back is not None:
-            name, path, line = self._way_back
             raise Refused('the driver turns addresses back into pointers with '
-                          '%s(), perhaps one of this memory: use an index or a '
-                          'lookup by handle there first' % name, path, line)
+                          '%s, perhaps one of this memory: use an index or a '
+                          'lookup by handle there first' % self._way_back.how,
+                          self._way_back.path, self._way_back.line)
 
     def _short(self, message: str) -> str:
         """Files by their name alone, as one driver has no two of a name."""
@@ -188,7 +194,7 @@ class _Decision:
         return unit
 
     @cached_property
-    def _way_back(self) -> tuple[str, str, int] | None:
+    def _way_back(self) -> WayBack | None:
         return way_back(self.driver)
 
 
