@@ -155,13 +155,13 @@ identifier release_managed = {devm_kfree, devm_free_pages};
 identifier address = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa};
 @@
 (
-- (T *)alloc@p(...)
+- (T)alloc@p(...)
 + dma_alloc_coherent(dev, size, &handle, gfp)
 |
 - alloc@p(...)
 + dma_alloc_coherent(dev, size, &handle, gfp)
 |
-- (T *)managed@p(...)
+- (T)managed@p(...)
 + dmam_alloc_coherent(dev, size, &handle, gfp)
 |
 - managed@p(...)
@@ -186,6 +186,19 @@ identifier address = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa};
 - memset@p(...)
 + cocci_dma_zeroed()
 )
+
+// an integer that holds the pointer needs a cast
+@depends on patch@
+expression dev, size, handle, gfp;
+@@
+- dma_alloc_coherent(dev, size, handle, _l(gfp))
++ (unsigned long)dma_alloc_coherent(dev, size, handle, gfp)
+
+@depends on patch@
+expression dev, size, handle, gfp;
+@@
+- dmam_alloc_coherent(dev, size, handle, _l(gfp))
++ (unsigned long)dmam_alloc_coherent(dev, size, handle, gfp)
 
 @depends on patch@
 @@

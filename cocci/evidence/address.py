@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from . import cparse as c
 from .checks import parents
 from .driver import Driver, strip, text
+from .pointer import ADDRESS, holds_pointer
 
 _BYTES = frozenset(('void', 'char', 'u8', 's8', '__u8', 'uint8_t', 'int8_t',
                     'unsigned char', 'signed char', 'unchar', 'UCHAR', 'bool'))
-
-
-_ADDRESS = frozenset(('virt_to_bus', 'isa_virt_to_bus', 'virt_to_phys', '__pa'))
 
 
 class NoBuffer(Exception):
@@ -55,8 +53,11 @@ def locate(driver: Driver, expr: c.Expr | None, func: c.Function) -> Address:
         if kind.dims:
             return _place(driver, expr, func)
         found = driver.object_of(expr, func)
-        if not kind.pointers and found and found.kind == 'field' and found.owner:
-            return Address(expr)               # u32 vaddr = (u32)alloc(...)
+        if not kind.pointers and found and (
+                found.owner if found.kind == 'field' else holds_pointer(
+                    driver.type_of(strip(expr), func))):
+            # unsigned long page = __get_free_page(...)
+            return _alias(driver, expr, func) or Address(expr)
         if not kind.pointers:
             raise NoBuffer('`%s` is an integer (%s), not a pointer: what it '
                            'points to was allocated out of sight'
@@ -84,8 +85,10 @@ def _alias(driver: Driver, expr: c.Expr, func: c.Function) -> Address | None:
                                                       c.Binary)):
         return None
     inner = strip(value)
-    if isinstance(inner, c.Member) and not _pointer(driver.type_of(inner, func)):
-        return None
+    if isinstance(inner, c.Member):
+        kind = driver.type_of(inner, func)
+        if not _pointer(kind) and not holds_pointer(kind):
+            return None
     for node in value.walk():
         if isinstance(node, (c.Call, c.Assign)) or isinstance(node, c.Unary) \
                 and node.op not in '&*-':
@@ -114,7 +117,7 @@ def _used_otherwise(name: str, func: c.Function) -> bool:
         if isinstance(chain[0], c.Assign) and chain[0].left is node:
             continue
         if not any(isinstance(up, c.Call) and len(up.args) == 1
-                   and up.name in _ADDRESS for up in chain):
+                   and up.name in ADDRESS for up in chain):
             return True
     return False
 
@@ -178,6 +181,8 @@ def _sum(driver: Driver, expr: c.Binary, func: c.Function) -> Address:
     if cast is not None and not _pointer(cast):
         base = locate(driver, inner, func)       # (unsigned long)p + n
         return base.plus(expr.op, _factor(number, ''))
+    if holds_pointer(kind):
+        return locate(driver, inner, func).plus(expr.op, _factor(number, ''))
     if not _pointer(kind):
         raise NoBuffer(_unknown(driver, inner, func)
                        if isinstance(inner, c.Member)

@@ -19,7 +19,7 @@ from .driver import Driver, Object, strip, text
 from .handle import Handle
 from .origin import Carrier
 from .plan import Addition, Edit, Note, Unit
-from .pointer import RELEASE, Use, prints
+from .pointer import RELEASE, Use, holds_pointer, prints
 from .reach import Definitions, NotBound, Reach
 from .stream import NoStream, transfer
 
@@ -39,9 +39,11 @@ class Rewrite:
         call, func = use.node, use.func
         target = lvalue(use)
         kind = self.driver.type_of(target, func)
-        if kind is None or not kind.pointers:
-            raise Refused('`%s` is an integer: give it a pointer type first'
-                          % text(target), use.path, call.first.line)
+        if kind is None or not kind.pointers and not holds_pointer(kind):
+            raise Refused('`%s` is no pointer%s: declare it `void *` first, and '
+                          'cast it where an integer is wanted'
+                          % (text(target), kind and ', but %s' % kind.base or ''),
+                          use.path, call.first.line)
         form = ALLOCATIONS[call.name]
         if form.device >= 0:
             try:
@@ -55,11 +57,13 @@ class Rewrite:
         new = 'dmam_alloc_coherent' if form.device >= 0 else 'dma_alloc_coherent'
         size = self._size(use).here()
         at = handle.beside(target)
+        # of the mark, the rule makes a cast to an integer
+        mode = flags.text if kind.pointers else '_l(%s)' % flags.text
         unit.edits.append(Edit(
             'call', use.path, call.first, func.name,
             '%s() of memory whose address a device gets: use %s(), which gives '
             'the handle %s' % (call.name, new, at),
-            {'dev': dev, 'size': size, 'handle': at, 'gfp': flags.text}))
+            {'dev': dev, 'size': size, 'handle': at, 'gfp': mode}))
         if flags.low:
             unit.notes.append(Note(
                 'finding', use.path, call.first, func.name,
@@ -128,8 +132,16 @@ class Rewrite:
         unit.edits.append(Edit(
             'call', use.path, call.first, func.name,
             '%s() of what becomes coherent memory' % call.name,
-            {'dev': dev, 'size': size, 'cpu': _freed(call, use),
+            {'dev': dev, 'size': size, 'cpu': self._freed(call, use),
              'handle': handle.beside(use.pointer)}))
+
+    def _freed(self, call: c.Call, use: Use) -> str:
+        """The pointer that is freed; a cast stays where it does something."""
+        arg = call.args[RELEASE[call.name]]
+        if isinstance(arg, c.Cast) and arg.type.pointers:
+            return text(arg, casts=True)
+        held = holds_pointer(self.driver.type_of(use.pointer, use.func))
+        return ('(void *)' if held else '') + text(use.pointer)
 
     @staticmethod
     def _order(call: c.Call, size: str, allocations: list[Use]) -> None:
@@ -270,14 +282,6 @@ def end_mark(path: str, func: c.Function, call: c.Call) -> Unit:
         'call', path, call.first, func.name,
         '%s(NULL) is an end mark and no address: use 0' % call.name,
         {'handle': '0'})])
-
-
-def _freed(call: c.Call, use: Use) -> str:
-    """The pointer that is freed; a cast stays where it drops a qualifier."""
-    arg = call.args[RELEASE[call.name]]
-    if isinstance(arg, c.Cast) and arg.type.pointers:
-        return text(arg, casts=True)
-    return text(use.pointer)
 
 
 def _same_size(one: str, two: str) -> bool:
