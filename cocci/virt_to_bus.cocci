@@ -565,6 +565,45 @@ expression e;
 )
 
 // ----------------------------------------------------------------------------
+// A local variable that only served to take an address goes
+// ----------------------------------------------------------------------------
+
+@unused depends on patch@
+identifier v : script:python() { rule.adds("drop", v) };
+type T;
+expression e;
+position q;
+@@
+(
+T v@q;
+|
+T v@q = e;
+|
+v@q = e;
+)
+
+@script:python unused_here@
+q << unused.q;
+v << unused.v;
+@@
+if not rule.adds("drop", "local", q[0].current_element, v):
+    cocci.include_match(False)
+
+@depends on patch && unused_here@
+position unused.q;
+identifier unused.v;
+type T;
+expression e;
+@@
+(
+- T v@q;
+|
+- T v@q = e;
+|
+- v@q = e;
+)
+
+// ----------------------------------------------------------------------------
 // A product, which alone would be taken for a declaration by spatch
 // ----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from . import cparse as c
+from .alias import declaration
 from .checks import parents
 from .driver import Driver, Object, strip, text
 from .plan import Addition
@@ -282,8 +283,7 @@ def _near(obj: Object, owner: str, name: str, struct: c.Struct, decl: c.Decl,
 
 
 def _new_local(driver: Driver, obj: Object, func: c.Function) -> Handle:
-    decl = next((n for n in func.body.walk() if isinstance(n, c.Decl)
-                 and any(v.name == obj.name for v in n.variables)), None)
+    decl = declaration(obj.name, func)
     var = func.locals[obj.name]
     if decl is None or var.static:
         raise NoHandle('`%s` is static in %s()' % (obj.name, func.name),
@@ -396,8 +396,7 @@ def _declaration(driver: Driver, found: Object,
     if found.kind == 'field':
         return driver.struct(found.owner).declarations.get(found.name)
     if found.kind == 'local':
-        return next((n for n in func.body.walk() if isinstance(n, c.Decl)
-                     and any(v.name == found.name for v in n.variables)), None)
+        return declaration(found.name, func)
     var = driver.variable(found.name)
     return c.Decl(var.first, var.last, [var])
 

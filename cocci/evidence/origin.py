@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from . import cparse as c
-from .address import Address, NoBuffer, locate
+from .address import Address, Locator, NoBuffer
 from .allocation import ALLOCATIONS
 from .buffer import Refused, Site, called
 from .checks import parents
@@ -33,6 +33,7 @@ class Origins:
 
     def __init__(self, driver: Driver, definitions: Definitions):
         self.driver, self.definitions = driver, definitions
+        self._locator = Locator(driver, definitions)
 
     def of(self, site: Site) -> Object:
         """The object that a site's memory is allocated into.
@@ -40,7 +41,7 @@ class Origins:
         Sets the site's address; NoBuffer says why there is none.
         """
         site.address = self._derived(self._just_set(
-            locate(self.driver, site.call.args[0], site.func), site), site.func)
+            self._locator.locate(site.call.args[0], site.func), site), site.func)
         return self._object(site)
 
     def _just_set(self, address: Address, site: Site) -> Address:
@@ -62,11 +63,12 @@ class Origins:
                     and n.op not in '&*-' for n in expr.right.walk()):
             return address
         try:
-            inner = locate(self.driver, expr.right, site.func)
+            inner = self._locator.locate(expr.right, site.func)
         except NoBuffer:
             return address
         if inner.base is not strip(expr.right) or inner.terms:
-            return Address(inner.base, inner.terms + address.terms)
+            return Address(inner.base, inner.terms + address.terms,
+                           inner.aliases + address.aliases)
         return address
 
     def _derived(self, address: Address, func: c.Function) -> Address:
@@ -83,7 +85,7 @@ class Origins:
         value, place = values[0]
         left = strip(place.node.left)
         try:
-            inner = locate(self.driver, value, place.function)
+            inner = self._locator.locate(value, place.function)
         except NoBuffer:
             return address
         block = strip(inner.base)
@@ -95,7 +97,7 @@ class Origins:
             return address
         there = c.Member(base.first, base.last, base.base, base.arrow, block.name)
         terms = [(s, t.replace(text(block), text(there))) for s, t in inner.terms]
-        return Address(there, terms + address.terms)
+        return Address(there, terms + address.terms, address.aliases)
 
     def _object(self, site: Site) -> Object:
         base = site.address.base

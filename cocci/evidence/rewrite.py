@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 
+from . import alias
 from . import cparse as c
 from .allocation import ALLOCATIONS, PAGES, Size, Unfit, flags_of
 from .atomic import why_atomic
@@ -185,6 +186,45 @@ class Rewrite:
             'call', site.path, call.first, site.func.name,
             '%s() gives no address for a device: use the handle %s'
             % (call.name, at), {'handle': value}))
+
+    def aliases(self, unit: Buffer, sites: list[Site]) -> None:
+        """Remove local variables that only served to take an address."""
+        names = {(site.func, name) for site in sites
+                 for name in site.address.aliases}
+        gone = {id(site.call) for site in sites}
+        while True:
+            left = next(((f, n) for f, n in names
+                         if not alias.used_besides(n, f, gone)), None)
+            if left is None:
+                return
+            names.discard(left)
+            gone |= self._drop(unit, *left)
+
+    def _drop(self, unit: Buffer, func: c.Function, name: str) -> set[int]:
+        """Remove a variable and its assignments; ids of what goes."""
+        above = parents(func)
+        decl = alias.declaration(name, func)
+        gone = {id(decl)}
+        plain = decl is not None and len(decl.variables) == 1
+        for node in func.body.walk():
+            if isinstance(node, c.Assign) and text(node.left) == name:
+                statement = above.of(node)
+                plain &= node.op == '=' and isinstance(
+                    statement, c.ExprStmt) and isinstance(
+                        above.of(statement), c.Block)
+                gone.add(id(statement))
+            elif isinstance(node, c.Unary) and text(node.arg) == name \
+                    and node.op in ('++', '--', 'p++', 'p--'):
+                plain = False
+        if not plain:
+            raise Refused('`%s` would be left without a use: take the address '
+                          'of what it points to directly' % name, func.path,
+                          func.first.line)
+        unit.additions += [
+            Addition(('drop', 'local', func.name, name), func.path,
+                     declaration=('local', func.name, name)),
+            Addition(('drop', name), func.path)]
+        return gone
 
     def stream(self, unit: Buffer, obj: Object, sites: list[Site],
                 uses: list[Use], allocations: list[Use], handle: Handle) -> None:

@@ -26,7 +26,7 @@ from .addresscall import places
 from .buffer import Buffer, Refused, Site, devm
 from .dmadevice import Devices
 from .driver import Driver, Object
-from .handle import NoHandle, choose, existing_allocation
+from .handle import Handle, NoHandle, choose, existing_allocation
 from .obstacle import container, device_sinks, harmless, read_by_device
 from .origin import Origins
 from .plan import Note, Unit
@@ -125,8 +125,7 @@ class _Decision:
         handle = existing_allocation(self.driver, self.definitions, obj, uses)
         if handle:
             device_sinks(self.driver, self.definitions, self.pointers, sites)
-            for site in sites:
-                self.rewrite.address(unit, site, handle)
+            self._addresses(unit, sites, handle)
             self._no_way_back(sites)
             return
         carrier = self.origins.carrier(obj) if obj.kind != 'local' else None
@@ -161,11 +160,16 @@ class _Decision:
             self.rewrite.allocation(unit, use, obj, handle)
         for use in frees:
             self.rewrite.free(unit, use, obj, allocations, handle)
-        for site in sites:
-            self.rewrite.address(unit, site, handle)
+        self._addresses(unit, sites, handle)
         unit.additions += handle.additions
         self.rewrite.include(unit)
         self._no_way_back(sites)
+
+    def _addresses(self, unit: Buffer, sites: list[Site],
+                   handle: Handle) -> None:
+        for site in sites:
+            self.rewrite.address(unit, site, handle)
+        self.rewrite.aliases(unit, sites)
 
     def _no_way_back(self, sites: list[Site]) -> None:
         """Coherent memory is not found again by bus_to_virt(handle)."""
