@@ -32,12 +32,14 @@ class NoBuffer(Exception):
 class Address:
     """The pointer to a block, and the bytes from there as (sign, text).
 
-    aliases are the local variables that were looked through on the way.
+    aliases are the local variables that were looked through on the way,
+    parameter the one of a helper that always is this block.
     """
 
     base: c.Expr
     terms: list[tuple[str, str]] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
+    parameter: str = ''
 
     def plus(self, sign: str, term: str) -> 'Address':
         """Some bytes further (or back); multiples of one size are added up."""

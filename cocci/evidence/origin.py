@@ -15,6 +15,7 @@ from .allocation import ALLOCATIONS
 from .buffer import Refused, Site, called
 from .checks import parents
 from .driver import Driver, Object, strip, text
+from .helper import Helpers
 from .pointer import Use
 from .reach import Definitions, is_null
 
@@ -34,14 +35,21 @@ class Origins:
     def __init__(self, driver: Driver, definitions: Definitions):
         self.driver, self.definitions = driver, definitions
         self._locator = Locator(driver, definitions)
+        self._helpers = Helpers(driver, definitions, self._locator)
 
     def of(self, site: Site) -> Object:
         """The object that a site's memory is allocated into.
 
         Sets the site's address; NoBuffer says why there is none.
         """
-        site.address = self._derived(self._just_set(
-            self._locator.locate(site.call.args[0], site.func), site), site.func)
+        address = site.address = self._just_set(self._locator.locate(
+            site.call.args[0], site.func), site)
+        base = strip(address.base)
+        if isinstance(base, c.Id) and any(p.name == base.name
+                                          for p in site.func.params):
+            address.base = self._helpers.lift(base, site.func)
+            address.parameter = base.name
+        site.address = self._derived(address, site.func)
         return self._object(site)
 
     def _just_set(self, address: Address, site: Site) -> Address:
@@ -97,7 +105,8 @@ class Origins:
             return address
         there = c.Member(base.first, base.last, base.base, base.arrow, block.name)
         terms = [(s, t.replace(text(block), text(there))) for s, t in inner.terms]
-        return Address(there, terms + address.terms, address.aliases)
+        return Address(there, terms + address.terms, address.aliases,
+                       address.parameter)
 
     def _object(self, site: Site) -> Object:
         base = site.address.base
@@ -106,16 +115,6 @@ class Origins:
             raise NoBuffer('`%s` belongs to a struct that the driver does not '
                            'define: its memory is not allocated here'
                            % text(base))
-        if obj.kind == 'local':
-            param = next((p for p in site.func.params if p.name == obj.name),
-                         None)
-            if param is not None:
-                calls = self.driver.calls_to(site.func)
-                where = ', '.join(str(p) for p in calls[:4])
-                raise NoBuffer(
-                    'the address of a parameter of %s() is taken%s: pass the '
-                    'handle along with the pointer'
-                    % (site.func.name, where and ' (called at %s)' % where))
         return obj
 
     def kept(self, obj: Object, func: c.Function) -> Object | None:

@@ -196,9 +196,18 @@ class Rewrite:
             left = next(((f, n) for f, n in names
                          if not alias.used_besides(n, f, gone)), None)
             if left is None:
-                return
+                break
             names.discard(left)
             gone |= self._drop(unit, *left)
+        for func, name in {(s.func, s.address.parameter) for s in sites
+                           if s.address.parameter}:
+            if not alias.used_besides(name, func, gone) and not any(
+                    re.search(r'\b%s\b' % name, edit.values.get('handle', ''))
+                    for edit in unit.edits if edit.function == func.name):
+                unit.notes.append(Note(
+                    'finding', func.path, func.name_token, func.name,
+                    'parameter `%s` of %s() has no use any more: drop it, and '
+                    'the argument of its callers' % (name, func.name), 'note'))
 
     def _drop(self, unit: Buffer, func: c.Function, name: str) -> set[int]:
         """Remove a variable and its assignments; ids of what goes."""

@@ -92,11 +92,13 @@ class _Decision:
 
     def _no_buffer(self, site: Site, message: str) -> str:
         """For physical addresses it comes first whether this is DMA at all."""
-        if 'bus' in site.call.name:
-            return message
         try:
-            goes_to_device(self.driver, self.definitions, self.pointers, site)
-        except NotDevice as exc:
+            if 'bus' not in site.call.name:
+                goes_to_device(self.driver, self.definitions, self.pointers,
+                               site)
+            if site.address is not None:
+                container(self.driver, [site])
+        except (NotDevice, Refused) as exc:
             return str(exc)
         return message
 
