@@ -26,7 +26,17 @@ virtual report
 import os, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(cocci.cocci_file)))
 from evidence import plan, virt_to_bus
-rule = plan.Rule("virt_to_bus", virt_to_bus.decide, cocci.files)
+
+
+def parses(words):
+    try:
+        cocci.make_expr(words)
+    except Exception:
+        return False
+    return True
+
+
+rule = plan.Rule("virt_to_bus", virt_to_bus.decide, cocci.files, parses=parses)
 
 // ----------------------------------------------------------------------------
 // Sites: allocations, frees, addresses; what decides comes from Python
@@ -121,7 +131,7 @@ p << change.p;
 dev; size; cpu; handle; gfp;
 @@
 coccinelle.dev = cocci.make_expr(rule.value(p, "dev"))
-coccinelle.size = cocci.make_expr(virt_to_bus.expression(rule.value(p, "size")))
+coccinelle.size = cocci.make_expr(rule.value(p, "size"))
 coccinelle.cpu = cocci.make_expr(rule.value(p, "cpu"))
 coccinelle.handle = cocci.make_expr(rule.value(p, "handle"))
 coccinelle.gfp = cocci.make_expr(rule.value(p, "gfp"))
@@ -292,8 +302,7 @@ n; count;
 @@
 if rule.adds("array", "field", s, v):
     coccinelle.n = cocci.make_ident(rule.addition("handle", "array", "field", s, v))
-    count = virt_to_bus.expression(rule.addition("count", "array", "field", s, v))
-    coccinelle.count = cocci.make_expr(count)
+    coccinelle.count = cocci.make_expr(rule.addition("count", "array", "field", s, v))
 else:
     cocci.include_match(False)
 
@@ -470,8 +479,7 @@ dev; size; cpu; direction; failure;
 if rule.adds("stream", q[0].current_element, h):
     where = ("stream", q[0].current_element, h)
     coccinelle.dev = cocci.make_expr(rule.addition("dev", *where))
-    size = virt_to_bus.expression(rule.addition("size", *where))
-    coccinelle.size = cocci.make_expr(size)
+    coccinelle.size = cocci.make_expr(rule.addition("size", *where))
     coccinelle.cpu = cocci.make_expr(rule.addition("cpu", *where))
     coccinelle.direction = cocci.make_expr(rule.addition("direction", *where))
     coccinelle.failure = cocci.make_stmt(rule.addition("failure", *where))

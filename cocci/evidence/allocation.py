@@ -103,6 +103,15 @@ def _may_be_atomic(driver: Driver, func: c.Function) -> bool:
         or bool(driver.calls_to(func))
 
 
+def expression(words: str) -> str:
+    """Words that spatch takes for an expression: `A * b` is a declaration.
+
+    The rule removes the mark again, which is short for the sake of the layout.
+    """
+    return '_p(%s)' % words if re.match(
+        r'^[A-Za-z_]\w*\s*\*\s*(\*|[A-Za-z_]\w*$)', words) else words
+
+
 class Size:
     """The size of one allocation."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from . import cparse as c
 from .alias import declaration
+from .allocation import expression
 from .checks import parents
 from .driver import Driver, Object, strip, text
 from .plan import Addition
@@ -329,7 +330,7 @@ def _declared(driver: Driver, kind: str, owner: str, name: str, handle: str,
         side = 'array'
     elif rest.startswith(('/*', '//')) or kind in ('typedef', 'global'):
         side = 'before'
-    values = {'handle': handle, 'count': ''.join(var.type.dims)}
+    values = {'handle': handle, 'count': expression(''.join(var.type.dims))}
     return Handle(handle, [Addition((side, kind, owner, name), path, values,
                                     (kind, owner, name)),
                            Addition((side, kind, name), path)])

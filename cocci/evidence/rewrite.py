@@ -11,7 +11,8 @@ import re
 
 from . import alias
 from . import cparse as c
-from .allocation import ALLOCATIONS, PAGES, Size, Unfit, flags_of
+from .allocation import (ALLOCATIONS, PAGES, Size, Unfit, expression,
+                         flags_of)
 from .atomic import why_atomic
 from .buffer import Buffer, Refused, Site, devm, lvalue
 from .checks import Parents, graph, parents
@@ -64,7 +65,7 @@ class Rewrite:
             'call', use.path, call.first, func.name,
             '%s() of memory whose address a device gets: use %s(), which gives '
             'the handle %s' % (call.name, new, at),
-            {'dev': dev, 'size': size, 'handle': at, 'gfp': mode}))
+            {'dev': dev, 'size': expression(size), 'handle': at, 'gfp': mode}))
         if flags.low:
             unit.notes.append(Note(
                 'finding', use.path, call.first, func.name,
@@ -133,7 +134,7 @@ class Rewrite:
         unit.edits.append(Edit(
             'call', use.path, call.first, func.name,
             '%s() of what becomes coherent memory' % call.name,
-            {'dev': dev, 'size': size, 'cpu': self._freed(call, use),
+            {'dev': dev, 'size': expression(size), 'cpu': self._freed(call, use),
              'handle': handle.beside(use.pointer)}))
 
     def _freed(self, call: c.Call, use: Use) -> str:
@@ -267,7 +268,7 @@ class Rewrite:
         unit.additions += handle.additions
         unit.additions.append(Addition(
             ('stream', func.name, name), func.path,
-            {'dev': dev, 'size': size, 'cpu': text(site.address.base),
+            {'dev': dev, 'size': expression(size), 'cpu': text(site.address.base),
              'direction': how.direction, 'failure': how.failure}))
         unit.additions.append(Addition(('stream', name), func.path))
         self.include(unit, {func.path})

@@ -16,7 +16,6 @@ address is taken then says why not.
 from __future__ import annotations
 
 import os
-import re
 from functools import cached_property
 
 from . import cparse as c
@@ -202,12 +201,3 @@ class _Decision:
     @cached_property
     def _way_back(self) -> WayBack | None:
         return way_back(self.driver)
-
-
-def expression(words: str) -> str:
-    """Words that spatch takes for an expression: `A * b` is a declaration.
-
-    The rule removes the mark again, which is short for the sake of the layout.
-    """
-    return '_p(%s)' % words if re.match(
-        r'^[A-Za-z_]\w*\s*\*\s*[A-Za-z_]\w*$', words) else words
