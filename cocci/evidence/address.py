@@ -40,9 +40,37 @@ class Address:
     terms: list[tuple[str, str]] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     parameter: str = ''
+    _struct: str = ''           # of the member that the address ends in
+    _path: str = ''
+    _zero: bool = False         # is it at the beginning?
+
+    def member(self, struct: str, name: str, first: bool) -> 'Address':
+        """Go to a member of the struct at this address."""
+        self.close()
+        self._struct, self._path, self._zero = struct, name, first
+        return self
+
+    def inside(self, suffix: str, first: bool = False) -> bool:
+        """Go to `.name` or `[i]` of the member; False: it ends in none."""
+        if self._path:
+            self._path += suffix
+            self._zero &= first
+        return bool(self._path)
+
+    def close(self) -> 'Address':
+        """Count the member in bytes."""
+        if self._path and not self._zero:
+            if '@' in self._struct:
+                raise NoBuffer('`%s` is in a struct without a name'
+                               % self._path)
+            self.terms.append(('+', 'offsetof(%s, %s)'
+                               % (self._struct, self._path)))
+        self._path = ''
+        return self
 
     def plus(self, sign: str, term: str) -> 'Address':
         """Some bytes further (or back); multiples of one size are added up."""
+        self.close()
         last = _MULTIPLE.match(self.terms[-1][1]) if self.terms else None
         more = _MULTIPLE.match(term)
         if last and more and last['size'] == more['size'] \
@@ -70,7 +98,7 @@ class Locator:
         while isinstance(expr, (c.Paren, c.Cast)):
             expr = expr.inner if isinstance(expr, c.Paren) else expr.arg
         if isinstance(expr, c.Unary) and expr.op == '&':
-            return self._place(expr.arg, func)
+            return self._place(expr.arg, func).close()
         if isinstance(expr, c.Binary) and expr.op in '+-':
             return self._sum(expr, func)
         if isinstance(expr, (c.Id, c.Member, c.Index)):
@@ -78,7 +106,7 @@ class Locator:
             if kind is None:
                 raise NoBuffer(_unknown(self.driver, expr, func))
             if kind.dims:
-                return self._place(expr, func)
+                return self._place(expr, func).close()
             found = self.driver.object_of(expr, func)
             if not kind.pointers and found and (
                     found.owner if found.kind == 'field' else holds_pointer(
@@ -180,7 +208,13 @@ class Locator:
             number = c.Binary(number.first, number.last, expr.op, inner.right, number)
             return self._sum(c.Binary(inner.first, inner.last, '+', inner.left,
                                          number), func)
-        base = self.locate(pointer, func)
+        if kind.dims and _outer_cast(pointer) is None:
+            base = self._place(strip(pointer), func)
+            if expr.op == '+' and alias.is_pure(number) \
+                    and base.inside('[%s]' % text(number, casts=True)):
+                return base.close()
+        else:
+            base = self.locate(pointer, func)
         return base.plus(expr.op, _factor(number, self._step(
             kind, pointer, base, func)))
 
@@ -207,6 +241,9 @@ class Locator:
                 raise NoBuffer(_unknown(self.driver, strip(lvalue.base), func))
             base = self._place(lvalue.base, func) if kind.dims \
                 else self.locate(lvalue.base, func)
+            if kind.dims and alias.is_pure(lvalue.index) and base.inside(
+                    '[%s]' % text(lvalue.index, casts=True)):
+                return base
             return base.plus('+', _factor(lvalue.index, self._step(
                 kind, lvalue.base, base, func)))
         if isinstance(lvalue, c.Member):
@@ -216,12 +253,11 @@ class Locator:
                 else self._place(lvalue.base, func)
             if struct is None or lvalue.name not in struct.fields:
                 raise NoBuffer(_unknown(self.driver, lvalue, func))
-            if lvalue.name == next(iter(struct.fields)):
-                return base                          # at offset 0
-            name = owner.base if '@' in struct.tag else struct.tag
-            if '@' in name:
-                raise NoBuffer('`%s` is in a struct without a name' % text(lvalue))
-            return base.plus('+', 'offsetof(%s, %s)' % (name, lvalue.name))
+            first = lvalue.name == next(iter(struct.fields))
+            if lvalue.arrow or not base.inside('.' + lvalue.name, first):
+                base.member(owner.base if '@' in struct.tag else struct.tag,
+                            lvalue.name, first)
+            return base
         if isinstance(lvalue, c.Unary) and lvalue.op == '*':
             return self.locate(lvalue.arg, func)
         if isinstance(lvalue, c.Id):

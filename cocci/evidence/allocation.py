@@ -135,13 +135,15 @@ class Size:
         """The size where a function frees the memory, which it calls `pointer`."""
         self.freed, self.free = pointer, free
         base = _base(pointer)
-        parts = []
+        parts: list[str] = []
         for index in self.form.sizes:
             arg = self.call.args[index]
             typed = 'sizeof(%s)' in self.form.size \
                 and index == self.form.sizes[-1]
             parts.append(self._sized(arg, func, base) if typed
                          else self._value(arg, func, base))
+        if len(parts) == 1 and re.fullmatch(r'\([^()]*\)', parts[0]):
+            parts = [parts[0][1:-1]]
         return self._fill(parts)
 
     def _fill(self, parts: list[str]) -> str:

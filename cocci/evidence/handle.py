@@ -328,8 +328,9 @@ def _declared(driver: Driver, kind: str, owner: str, name: str, handle: str,
     side = 'after'
     if var.type.dims:
         side = 'array'
-    elif rest.startswith(('/*', '//')) or kind in ('typedef', 'global'):
-        side = 'before'
+    elif rest.startswith(('/*', '//')) or kind in ('typedef', 'global') \
+            or kind == 'local' and var.init is not None:
+        side = 'before'             # u8 *p = dma_alloc_coherent(.., &p_dma, ..)
     values = {'handle': handle, 'count': expression(''.join(var.type.dims))}
     return Handle(handle, [Addition((side, kind, owner, name), path, values,
                                     (kind, owner, name)),

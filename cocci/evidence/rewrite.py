@@ -195,16 +195,16 @@ class Rewrite:
         gone = {id(site.call) for site in sites}
         while True:
             left = next(((f, n) for f, n in names
-                         if not alias.used_besides(n, f, gone)), None)
+                         if not alias.used_besides(n, f, gone)
+                         and not _mentioned(unit, n, f)), None)
             if left is None:
                 break
             names.discard(left)
             gone |= self._drop(unit, *left)
         for func, name in {(s.func, s.address.parameter) for s in sites
                            if s.address.parameter}:
-            if not alias.used_besides(name, func, gone) and not any(
-                    re.search(r'\b%s\b' % name, edit.values.get('handle', ''))
-                    for edit in unit.edits if edit.function == func.name):
+            if not alias.used_besides(name, func, gone) \
+                    and not _mentioned(unit, name, func):
                 unit.notes.append(Note(
                     'finding', func.path, func.name_token, func.name,
                     'parameter `%s` of %s() has no use any more: drop it, and '
@@ -332,6 +332,13 @@ def end_mark(path: str, func: c.Function, call: c.Call) -> Unit:
         'call', path, call.first, func.name,
         '%s(NULL) is an end mark and no address: use 0' % call.name,
         {'handle': '0'})])
+
+
+def _mentioned(unit: Buffer, name: str, func: c.Function) -> bool:
+    """Does the new code name a variable, in the size of an element, say?"""
+    word = r'(?<!->)(?<!\.)\b%s\b' % name
+    return any(re.search(word, edit.values.get('handle', ''))
+               for edit in unit.edits if edit.function == func.name)
 
 
 def _same_size(one: str, two: str) -> bool:
