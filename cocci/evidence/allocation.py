@@ -300,10 +300,15 @@ class Size:
                         'use (%s)' % (text(expr), values[0][1]))
         if func is self.func:
             return text(expr)
-        if text(expr.base) != self.base or not self.base:
+        found = re.match(re.escape(self.base) + r'(?:->|\.)(?=\w)', text(expr))
+        if not found or not self.base:
             raise Unfit('its size `%s` cannot be named in %s()'
                         % (text(expr), func.name))
-        return '%s%s%s' % (base, '->' if expr.arrow else '.', expr.name)
+        core = strip(self.freed)
+        while isinstance(core, c.Index):
+            core = strip(core.base)
+        return '%s%s%s' % (base, '->' if core.arrow else '.',
+                           text(expr)[found.end():])
 
     def _dominates(self, first: c.Node, then: c.Node) -> bool:
         steps = graph(self.func)

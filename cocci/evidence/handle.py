@@ -201,10 +201,13 @@ def _may_be_retyped(driver: Driver, pointers: Pointers, found: Object,
             continue
         for up in parents(inside).chain(node):
             if isinstance(up, c.Cast) and up.type.pointers \
-                    or isinstance(up, c.Call) and prints(up.name) \
+                    or isinstance(up, c.Call) and prints(up) \
                     or isinstance(up, c.Binary) and (
-                        up.op in '/%' or up.op in _SIGNED and signed):
-                return False
+                        up.op in ('/', '%', '*', '<<')
+                        or up.op in _SIGNED and signed) \
+                    or isinstance(up, c.Unary) and up.op in '~-' \
+                    or isinstance(up, c.Sizeof):
+                return False            # a wider type would give another value
             if isinstance(up, (c.Stmt, c.Assign)):
                 break
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from . import alias
 from . import cparse as c
 from .address import Address, Locator, NoBuffer
 from .allocation import ALLOCATIONS
@@ -116,6 +117,44 @@ class Origins:
                            'define: its memory is not allocated here'
                            % text(base))
         return obj
+
+    def released(self, use: Use, obj: Object) -> Use:
+        """A free of a copy of the pointer, with the lvalue it is a copy of.
+
+        The use as it is where that is not known.
+        """
+        pointer = strip(use.pointer)
+        if use.of == obj or not use.exact or not isinstance(pointer, c.Id):
+            return use
+        try:
+            if any(p.name == pointer.name for p in use.func.params):
+                place = self._helpers.lift(pointer, use.func)
+            else:
+                place = self._copied(pointer, use, obj)
+        except NoBuffer:
+            return use
+        if place is None or self.driver.object_of(place, use.func) != obj:
+            return use
+        return use._replace(of=obj, place=place)
+
+    def _copied(self, pointer: c.Id, use: Use, obj: Object) -> c.Expr | None:
+        """`x->p` of `p = x->p; x->p = NULL; kfree(p);`"""
+        setting = alias.reaching(pointer.name, use.func, pointer)
+        if setting is None or len(setting.values) != 1:
+            return None
+        value = strip(setting.values[0])
+        if not isinstance(value, c.Member) or not alias.is_pure(value) \
+                or any('lock' in call.name for step in setting.since
+                       for call in step.calls()):
+            return None
+        cleared = [step for step in setting.since
+                   if isinstance(step.tree, c.ExprStmt)
+                   and isinstance(strip(step.tree.expr), c.Assign)
+                   and is_null(strip(step.tree.expr).right)
+                   and text(strip(step.tree.expr).left) == text(value)]
+        since = [s for s in setting.since if s not in cleared]
+        return None if alias.changes(self.driver, self.definitions, value,
+                                     use.func, since, use.node) else value
 
     def kept(self, obj: Object, func: c.Function) -> Object | None:
         """The field or global that a local variable hands its memory to."""

@@ -70,9 +70,11 @@ _PRINT_ENDINGS = ('err', 'warn', 'info', 'dbg', 'notice', 'alert', 'crit',
                   'vdbg', 'cont')
 
 
-def prints(name: str) -> bool:
-    """Is this one of the kernel's functions that print?"""
-    return name in ('printk', 'panic', 'seq_printf', 'sprintf', 'snprintf',
+def prints(call: c.Call) -> bool:
+    """Does it print: a function of the kernel, or a macro with a format?"""
+    name = call.name
+    return any(isinstance(node, c.Literal) and node.text.startswith('"')
+               and '%' in node.text for node in call.args) or name in ('printk', 'panic', 'seq_printf', 'sprintf', 'snprintf',
                     'scnprintf', 'sysfs_emit', 'WARN', 'WARN_ONCE') \
         or name.startswith(_PRINT_PREFIXES) and name.endswith(_PRINT_ENDINGS)
 
@@ -89,7 +91,8 @@ class Use(NamedTuple):
     kind: assigned (node: the value), freed (node: the call), address (node:
     the call), tested, read (dereferenced, printed, compared, handed to a
     function that only works on the memory), stored (a copy that was followed),
-    unknown.  exact: the pointer itself, not a place in its memory.
+    unknown.  exact: the pointer itself, not a place in its memory.  place: the
+    lvalue that `pointer` is a copy of, where it is one.
     """
 
     kind: str
@@ -100,6 +103,7 @@ class Use(NamedTuple):
     exact: bool
     why: str = ''
     of: Object | None = None    # the object through which it was reached
+    place: c.Expr | None = None
 
     def __str__(self) -> str:
         return '%s:%d' % (self.path, self.node.first.line)
@@ -410,7 +414,7 @@ class Pointers:
         if name in ('likely', 'unlikely', 'IS_ERR_OR_NULL', 'BUG_ON', 'WARN_ON',
                     'WARN_ON_ONCE'):
             return use('tested')
-        if name in _HARMLESS or prints(name):
+        if name in _HARMLESS or prints(call):
             return use('read')
         callee = self.driver.resolve(name, func) if name else None
         if callee is not None:

@@ -107,6 +107,7 @@ class Rewrite:
     def free(self, unit: Buffer, use: Use, obj: Object,
               allocations: list[Use], handle: Handle) -> None:
         call, func = use.node, use.func
+        place = use.place or use.pointer
         managed = devm(allocations[0])
         if any(devm(a) != call.name.startswith('devm_') for a in allocations):
             raise Refused('%s() frees what %s() allocated' % (
@@ -119,7 +120,7 @@ class Rewrite:
         sizes = set()
         for allocation in allocations:
             try:
-                sizes.add(self._size(allocation).at(func, use.pointer, call))
+                sizes.add(self._size(allocation).at(func, place, call))
             except Unfit as exc:
                 raise Refused(str(exc), use.path, call.first.line) from None
         if len(sizes) != 1:
@@ -130,12 +131,12 @@ class Rewrite:
         if managed:
             dev = text(call.args[0], casts=True)
         else:
-            dev = self._device(func, call, obj, use.pointer)
+            dev = self._device(func, call, obj, place)
         unit.edits.append(Edit(
             'call', use.path, call.first, func.name,
             '%s() of what becomes coherent memory' % call.name,
             {'dev': dev, 'size': expression(size), 'cpu': self._freed(call, use),
-             'handle': handle.beside(use.pointer)}))
+             'handle': handle.beside(place)}))
 
     def _freed(self, call: c.Call, use: Use) -> str:
         """The pointer that is freed; a cast stays where it does something."""
@@ -355,7 +356,7 @@ def _printed(site: Site, above: Parents) -> str:
              '__pa': 'unsigned long', 'virt_to_phys': ''}
     for node in above.chain(site.call):
         if isinstance(node, c.Call):
-            return types[site.call.name] if prints(node.name) else ''
+            return types[site.call.name] if prints(node) else ''
         if not isinstance(node, (c.Paren, c.Binary, c.Ternary)):
             return ''
     return ''

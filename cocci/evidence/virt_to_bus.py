@@ -135,6 +135,8 @@ class _Decision:
             source = Object('local', carrier.func.name, carrier.name)
             uses += [u for u in self.pointers.uses(source, carrier.func)
                      if u.of != obj]
+        uses = [self.origins.released(use, obj) if use.kind == 'freed' else use
+                for use in uses]
         allocations = self.origins.allocations(source, uses)
         harmless(self.driver, {obj, source}, uses, sites, allocations)
         frees = [u for u in uses if u.kind == 'freed']
