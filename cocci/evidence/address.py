@@ -133,7 +133,7 @@ class Locator:
                 or func.locals[expr.name].static \
                 or any(p.name == expr.name for p in func.params):
             return None
-        setting = alias.reaching(expr.name, func, expr)
+        setting = alias.reaching(self.driver, expr.name, func, expr)
         if setting is not None and len(setting.values) == 1:
             found = self._same_place(setting.values[0], func, setting.since,
                                      expr)
@@ -163,11 +163,12 @@ class Locator:
     def _cursor(self, expr: c.Id, func: c.Function) -> Address | None:
         """A pointer that walks through one block: so far from its start."""
         kind = self.driver.type_of(expr, func)
-        setting = alias.reaching(expr.name, func, expr, moves=True)
+        setting = alias.reaching(self.driver, expr.name, func, expr, moves=True)
         if not kind or not kind.pointers or kind.dims or setting is None:
             return None
         try:
-            begins = [self.locate(v, func) for v in setting.values]
+            begins = [self.locate(v, func) for v in setting.values
+                      if not is_null(v)]
         except NoBuffer:
             return None
         if len({text(a.base) for a in begins}) != 1:

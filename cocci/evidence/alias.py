@@ -14,6 +14,9 @@ from .driver import Driver, Object, strip, text
 from .flow import Step
 from .reach import Definitions
 
+#: Macros of the kernel that set an argument, and operators that do so.
+_SETS = frozenset('swap get_user __get_user'.split())
+_ASSIGNING = frozenset('= += -= ++ -- |= &= ^= <<= >>= *='.split())
 _CHANGES = ('++', '--', 'p++', 'p--')
 
 
@@ -27,16 +30,10 @@ class Setting(NamedTuple):
     since: list[Step]
 
 
-def assigned(name: str, func: c.Function) -> list[c.Expr | None]:
+def assigned(driver: Driver, name: str, func: c.Function) -> list[c.Expr | None]:
     """All values that a local variable is set to; None for other changes."""
-    return [value for value in _settings(func.body, name)
+    return [value for value in _settings(driver, func.body, name)
             if value is not _BARE]
-
-
-def only_value(name: str, func: c.Function) -> c.Expr | None:
-    """The value of a local variable that is set once; else None."""
-    values = assigned(name, func)
-    return values[0] if len(values) == 1 else None
 
 
 def declaration(name: str, func: c.Function) -> c.Decl | None:
@@ -45,7 +42,7 @@ def declaration(name: str, func: c.Function) -> c.Decl | None:
                  and any(v.name == name for v in n.variables)), None)
 
 
-def reaching(name: str, func: c.Function, node: c.Node,
+def reaching(driver: Driver, name: str, func: c.Function, node: c.Node,
              moves: bool = False) -> Setting | None:
     """What a variable may hold at a place; None when that is not known.
 
@@ -54,7 +51,7 @@ def reaching(name: str, func: c.Function, node: c.Node,
     steps = graph(func)
     here = steps.step_of(node)
     if here is None or steps.incomplete \
-            or not moves and list(_settings(here.tree, name)) \
+            or not moves and list(_settings(driver, here.tree, name)) \
             or any(isinstance(n, c.Unary) and n.op == '&'
                    and text(n.arg) == name for n in func.body.walk()):
         return None
@@ -71,7 +68,7 @@ def reaching(name: str, func: c.Function, node: c.Node,
         if isinstance(step.stmt, c.Loop) and step.stmt.kind == 'macro' \
                 and step.tree is not None and _names(step.tree, name):
             return None                    # the cursor of a list
-        found = list(_settings(step.tree, name))
+        found = list(_settings(driver, step.tree, name))
         if found and not (moves and _moves(found[-1], name)):
             if found[-1] is not _BARE:
                 values.append(found[-1])
@@ -101,7 +98,7 @@ def changes(driver: Driver, definitions: Definitions, value: c.Expr,
         if found is None:
             continue
         if found.kind == 'local':
-            if any(list(_settings(step.tree, found.name)) for step in since):
+            if any(list(_settings(driver, step.tree, found.name)) for step in since):
                 return True
         elif _set_in(driver, definitions, found, func, since, at):
             return True
@@ -125,7 +122,7 @@ def used_besides(name: str, func: c.Function, calls: set[int]) -> bool:
 _BARE = c.Expr(c.Token('op', '', 0, 0, 0, 0), c.Token('op', '', 0, 0, 0, 0))
 
 
-def _settings(tree: c.Node | None,
+def _settings(driver: Driver, tree: c.Node | None,
               name: str) -> Iterator[c.Expr | None]:
     """Each setting of a variable in a piece of code; _BARE: declared only."""
     for node in tree.walk() if tree is not None else ():
@@ -136,6 +133,17 @@ def _settings(tree: c.Node | None,
         elif isinstance(node, c.Unary) and text(node.arg) == name \
                 and node.op in ('&', *_CHANGES):
             yield None
+        elif isinstance(node, c.Call) and any(
+                isinstance(a, c.Id) and a.name == name for a in node.args) \
+                and (node.name in _SETS or sets_argument(driver, node)):
+            yield None
+
+
+def sets_argument(driver: Driver, call: c.Call) -> bool:
+    """Is it a macro of the driver that sets what it is given?"""
+    macro = driver.macro(call.name) if call.name else None
+    return macro is not None and any(
+        tok.text in _ASSIGNING for tok in c.tokenize(macro.body))
 
 
 def _moves(value: c.Expr | None, name: str) -> bool:

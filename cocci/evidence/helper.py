@@ -45,7 +45,7 @@ class Helpers:
             except NoBuffer as exc:
                 raise self._unknown(func, calls, index, str(exc)) from None
             lifted[text(found)] = found
-        if len(lifted) != 1 or assigned(base.name, func):
+        if len(lifted) != 1 or assigned(self.driver, base.name, func):
             raise self._unknown(func, calls, index, '')
         whole = lifted.popitem()[1]
         if changes(self.driver, self.definitions, whole, func,
@@ -73,7 +73,7 @@ class Helpers:
             core = self.lift(core, caller, seen | {func.name})
         given = [(param, arg) for i, (param, arg) in enumerate(
             zip(func.params, args)) if i != index
-                 and not assigned(param.name, func)]
+                 and not assigned(self.driver, param.name, func)]
         return self._named(core, given, func, caller)
 
     def _named(self, expr: c.Expr, given: list[tuple[c.Variable, c.Expr]],

@@ -6,12 +6,16 @@ field, has that field wherever else it is seen.
 """
 from __future__ import annotations
 
+import re
+
 from . import cparse as c
-from .allocation import ALLOCATIONS
 from .checks import graph, parents
 from .driver import Driver, Object, strip, text
 from .pointer import RELEASE
 from .reach import Definitions, is_null
+
+#: Names of functions that may give a new object.
+_MAKES = re.compile(r'alloc|dup|priv$|priv_|create|_objs?$|page')
 
 
 def born_with(driver: Driver, definitions: Definitions, field: Object,
@@ -41,20 +45,22 @@ def born_with(driver: Driver, definitions: Definitions, field: Object,
 def _births(driver: Driver, tag: str) -> set[tuple[str, str, str]]:
     """Where objects are allocated: path, function, variable (or '')."""
     out: set[tuple[str, str, str]] = set()
-    for func in driver.functions_with(*ALLOCATIONS):
+    for func in (f for s in driver.files for f in s.all_functions()):
         for call in func.calls():
-            if call.name not in ALLOCATIONS:
+            if not _MAKES.search(call.name):
                 continue
-            name = ''
-            kind = None
+            name, kind, kept = '', None, False
             for up in parents(func).chain(call):
                 if isinstance(up, c.Assign):
                     kind, name = driver.type_of(up.left, func), text(up.left)
+                    kept = True
                 elif isinstance(up, c.Variable):
                     kind, name = driver.expand(up.type), up.name
+                elif isinstance(up, c.Return):
+                    kind, kept = driver.expand(func.returns), True
                 elif not isinstance(up, (c.Paren, c.Cast)):
                     break
-            if kind is None or kind.base == tag:
+            if kind is None and kept or kind and kind.base == tag:
                 out.add((func.path, func.name, name))
     return out
 

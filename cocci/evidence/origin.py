@@ -139,7 +139,7 @@ class Origins:
 
     def _copied(self, pointer: c.Id, use: Use, obj: Object) -> c.Expr | None:
         """`x->p` of `p = x->p; x->p = NULL; kfree(p);`"""
-        setting = alias.reaching(pointer.name, use.func, pointer)
+        setting = alias.reaching(self.driver, pointer.name, use.func, pointer)
         if setting is None or len(setting.values) != 1:
             return None
         value = strip(setting.values[0])

@@ -6,9 +6,10 @@ followed is a use of kind `unknown`, with words that say why.
 """
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from . import cparse as c
+from .alias import sets_argument
 from .checks import parents
 from .driver import Driver, Object, strip, text
 from .reach import is_null
@@ -420,7 +421,8 @@ class Pointers:
         if callee is not None:
             return self._into(callee, index, call, use, origin, out, seen)
         macro = self.driver.macro(name) if name else None
-        if macro is not None and not integer:
+        if macro is not None and not integer \
+                and not sets_argument(self.driver, call):
             words = {t.text for t in c.tokenize(macro.body) if t.kind == 'id'}
             if not words & (ADDRESS | _OTHER_RELEASE | _SLAB | _MAPPING
                             | RELEASE.keys()) and not any(
@@ -443,10 +445,6 @@ class Pointers:
         use('stored')
         return self._object(Object('local', callee.name, param.name), callee,
                             origin, out, seen)
-
-    def assigned(self, obj: Object, func: c.Function | None) -> Iterator[Use]:
-        return (u for u in self.uses(obj, func)
-                if u.kind == 'assigned' and u.of == obj)
 
 
 _NOWHERE = c.Expr(c.Token('op', '', 0, 0, 0, 0), c.Token('op', '', 0, 0, 0, 0))
