@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 COLUMNS = 80
+LIMIT = 100             # checkpatch.pl complains above it
 _TAB = 8
 
 #: After these a line may be broken.
@@ -37,23 +38,23 @@ def _broken(line: bytes) -> bytes:
     or a comment.
     """
     code = line.rstrip(b'\r\n')
-    if len(code.expandtabs(_TAB)) <= COLUMNS or re.search(rb'["\'#]|/[/*]', code):
+    whole = len(code.expandtabs(_TAB))
+    if whole <= COLUMNS or re.search(rb'["\'#]|/[/*]', code):
         return line
-    best: tuple[int, int, int] | None = None      # depth, end, column of (
+    best: tuple[tuple[bool, int, int], bytes, bytes] | None = None
     for found in _BREAK.finditer(code):
-        end = len(found[0].rstrip()) + found.start()
-        opened = _open(code[:end])
-        if opened and len(code[:end].expandtabs(_TAB)) <= COLUMNS \
-                and (best is None or len(opened) <= best[0]):
-            best = len(opened), end, opened[-1]
-    if best is None:
-        return line
-    _, end, column = best
-    rest = b'\t' * (column // _TAB) + b' ' * (column % _TAB) \
-        + code[end:].lstrip()
-    if len(rest.expandtabs(_TAB)) > COLUMNS:
-        return line
-    return code[:end] + b'\n' + rest + line[len(code):]
+        first = code[:found.start() + len(found[0].rstrip())]
+        opened = _open(first)
+        if not opened or len(first.expandtabs(_TAB)) > COLUMNS:
+            continue
+        rest = b'\t' * (opened[-1] // _TAB) + b' ' * (opened[-1] % _TAB) \
+            + code[found.end():]
+        width = len(rest.expandtabs(_TAB))
+        rank = width > COLUMNS, len(opened), -found.end()
+        if width <= (COLUMNS if whole <= LIMIT else LIMIT) \
+                and (best is None or rank < best[0]):
+            best = rank, first, rest
+    return best[1] + b'\n' + best[2] + line[len(code):] if best else line
 
 
 def _open(code: bytes) -> list[int]:

@@ -33,3 +33,11 @@ def test_left_as_they_are(line: bytes) -> None:
 
 def test_old_lines_stay() -> None:
     assert layout.tidy(b'int a;\n' + LONG, LONG) == LONG
+
+
+def test_above_the_limit_a_part_may_stay_long() -> None:
+    line = (b'\t\td->next = prev ? cpu_to_le32(card->ring_dma +'
+            b' (prev - card->ring) * sizeof(*prev)) : 0;\n')
+    assert layout.tidy(b'', line) == (
+        b'\t\td->next = prev ? cpu_to_le32(card->ring_dma +\n'
+        b'\t\t\t\t\t     (prev - card->ring) * sizeof(*prev)) : 0;\n')
