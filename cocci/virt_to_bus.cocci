@@ -60,13 +60,14 @@ identifier f = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa, kmalloc,
 @@
 f@p(...)
 
-// the declarations beside which a handle shall stand, as far as they match
+// the declarations beside which a handle shall stand, as far as they match;
+// without a semicolon, a struct matches whatever is declared with it
 @declared_member@
 identifier s;
 identifier v : script:python() { rule.wants(v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python@
 s << declared_member.s;
@@ -236,7 +237,7 @@ identifier s;
 identifier v : script:python() { rule.adds("after", "field", v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python handle_after@
 s << member_after.s;
@@ -257,14 +258,14 @@ struct s {
 T v;
 + dma_addr_t n;
 ...
-};
+}
 
 @member_before depends on patch@
 identifier s;
 identifier v : script:python() { rule.adds("before", "field", v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python handle_before@
 s << member_before.s;
@@ -285,7 +286,7 @@ struct s {
 + dma_addr_t n;
 T v;
 ...
-};
+}
 
 // an array of pointers gets an array of handles
 @member_array depends on patch@
@@ -293,7 +294,7 @@ identifier s;
 identifier v : script:python() { rule.adds("array", "field", v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python handle_array@
 s << member_array.s;
@@ -316,7 +317,7 @@ struct s {
 + dma_addr_t n[count];
 T v;
 ...
-};
+}
 
 // typedef struct { ... } foo_t;
 @unnamed depends on patch@
@@ -515,7 +516,7 @@ identifier s;
 identifier v : script:python() { rule.adds("retype", v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python old_member_type@
 s << old_member.s;
@@ -534,7 +535,7 @@ struct s {
 + dma_addr_t
   v;
 ...
-};
+}
 
 @old_variable depends on patch@
 identifier v : script:python() { rule.adds("retype", v) };

@@ -236,7 +236,7 @@ def _new_field(driver: Driver, obj: Object, anchors: set[str]) -> Handle:
         raise NoHandle('`%s` is in a union: give it a struct of its own'
                        % str(obj), *at)
     owner = _owner(driver, obj)
-    if '@' in owner or _nested(driver, struct):
+    if '@' in owner:
         raise NoHandle('`%s` is in a struct without a name of its own: a handle '
                        'cannot be put beside it' % obj.name, *at)
     after = source.text[struct.last.end:struct.last.end + 40].split(';')[0]
@@ -360,13 +360,6 @@ def _owner(driver: Driver, obj: Object) -> str:
     return obj.owner
 
 
-def _nested(driver: Driver, struct: c.Struct) -> bool:
-    return any(s is not struct and s.path == struct.path
-               and s.first.start < struct.first.start
-               and struct.last.end <= s.last.end
-               for s in driver.file(struct.path).structs.values())
-
-
 def _positional(driver: Driver, owner: str) -> tuple[str, int] | None:
     """An initialiser of the struct that goes by position."""
     for source in driver.files:
@@ -385,7 +378,7 @@ def _variable(driver: Driver, found: Object,
     if found.kind == 'field':
         struct = driver.struct(found.owner)
         if struct is None or not struct.tag.startswith('struct ') \
-                or _nested(driver, struct) or '@' in found.owner:
+                or '@' in found.owner:
             return None
         return struct.fields.get(found.name)
     if found.kind == 'local':

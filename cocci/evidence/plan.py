@@ -275,8 +275,8 @@ class Rule:
                 edit = unit.edits[0]
                 unit.refuse(edit.path, edit.token, edit.function,
                             'spatch cannot change the declaration of `%s`%s: '
-                            'declare the struct on its own, without variables, '
-                            'attributes or a second typedef behind it'
+                            'give the struct a tag, and declare it on its own, '
+                            'without variables or a second typedef behind it'
                             % (addition.declaration[-1],
                                ' in %s' % addition.declaration[1]
                                if addition.declaration[1] else ''))
