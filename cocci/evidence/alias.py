@@ -30,7 +30,8 @@ class Setting(NamedTuple):
     since: list[Step]
 
 
-def assigned(driver: Driver, name: str, func: c.Function) -> list[c.Expr | None]:
+def assigned(driver: Driver, name: str,
+             func: c.Function) -> list[c.Expr | None]:
     """All values that a local variable is set to; None for other changes."""
     return [value for value in _settings(driver, func.body, name)
             if value is not _BARE]
@@ -48,10 +49,13 @@ def reaching(driver: Driver, name: str, func: c.Function, node: c.Node,
 
     moves: look through `p++` and the like, at what it moved away from.
     """
+    def sets(step: Step) -> list[c.Expr | None]:
+        return [value for value in _settings(driver, step.tree, name)
+                if not moves or not _moves(value, name)]
+
     steps = graph(func)
     here = steps.step_of(node)
-    if here is None or steps.incomplete \
-            or not moves and list(_settings(driver, here.tree, name)) \
+    if here is None or steps.incomplete or sets(here) \
             or any(isinstance(n, c.Unary) and n.op == '&'
                    and text(n.arg) == name for n in func.body.walk()):
         return None
@@ -68,10 +72,11 @@ def reaching(driver: Driver, name: str, func: c.Function, node: c.Node,
         if isinstance(step.stmt, c.Loop) and step.stmt.kind == 'macro' \
                 and step.tree is not None and _names(step.tree, name):
             return None                    # the cursor of a list
-        found = list(_settings(driver, step.tree, name))
-        if found and not (moves and _moves(found[-1], name)):
-            if found[-1] is not _BARE:
-                values.append(found[-1])
+        found = sets(step)
+        if len(found) > 1:
+            return None                    # in which order?
+        if found:
+            values += [value for value in found if value is not _BARE]
             continue
         since.append(step)
         todo += [before for before, _ in step.before]
@@ -98,7 +103,8 @@ def changes(driver: Driver, definitions: Definitions, value: c.Expr,
         if found is None:
             continue
         if found.kind == 'local':
-            if any(list(_settings(driver, step.tree, found.name)) for step in since):
+            if any(True for step in since
+                   for _ in _settings(driver, step.tree, found.name)):
                 return True
         elif _set_in(driver, definitions, found, func, since, at):
             return True
@@ -136,7 +142,7 @@ def _settings(driver: Driver, tree: c.Node | None,
         elif isinstance(node, c.Call) and any(
                 isinstance(a, c.Id) and a.name == name for a in node.args) \
                 and (node.name in _SETS or sets_argument(driver, node)):
-            yield None
+            yield node                     # to what nobody knows
 
 
 def sets_argument(driver: Driver, call: c.Call) -> bool:
