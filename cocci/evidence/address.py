@@ -94,7 +94,7 @@ class Locator:
         self.driver, self.definitions = driver, definitions
 
     def locate(self, expr: c.Expr | None, func: c.Function) -> Address:
-        """Where the pointer `expr` points to; NoBuffer says why it is not known."""
+        """Where a pointer points to; NoBuffer says why that is not known."""
         while isinstance(expr, (c.Paren, c.Cast)):
             expr = expr.inner if isinstance(expr, c.Paren) else expr.arg
         if isinstance(expr, c.Unary) and expr.op == '&':
@@ -114,18 +114,18 @@ class Locator:
                 # unsigned long page = __get_free_page(...)
                 return self._alias(expr, func) or Address(expr)
             if not kind.pointers:
-                raise NoBuffer('`%s` is an integer (%s), not a pointer: what it '
-                               'points to was allocated out of sight'
+                raise NoBuffer('`%s` is an integer (%s), not a pointer: what '
+                               'it points to was allocated out of sight'
                                % (text(expr), kind))
             if kind.base == 'struct sk_buff':
-                raise NoBuffer('`%s` is a struct sk_buff: a cookie for the device '
-                               'must be an index or a handle, not an address of '
-                               'kernel data' % text(expr))
+                raise NoBuffer('`%s` is a struct sk_buff: a cookie for the '
+                               'device must be an index or a handle, not an '
+                               'address of kernel data' % text(expr))
             return self._alias(expr, func) or Address(expr)
         if isinstance(expr, c.Call):
             raise NoBuffer(_called(expr))
-        raise NoBuffer('`%s` is no pointer that can be followed to an allocation'
-                       % text(expr))
+        raise NoBuffer('`%s` is no pointer that can be followed to an '
+                       'allocation' % text(expr))
 
     def _alias(self, expr: c.Expr, func: c.Function) -> Address | None:
         """The place in a block that a local variable stands for here."""
@@ -181,7 +181,8 @@ class Locator:
         if self.driver.type_of(base, func) != kind:
             return Address(base, [('+', '((void *)%s - (void *)%s)'
                                    % (expr.name, text(base)))])
-        count, size = '(%s - %s)' % (expr.name, text(base)), _element(kind, expr)
+        count = '(%s - %s)' % (expr.name, text(base))
+        size = _element(kind, expr)
         return Address(base, [('+', count + (size and ' * ' + size))])
 
     def _sum(self, expr: c.Binary, func: c.Function) -> Address:
@@ -206,9 +207,10 @@ class Locator:
         if isinstance(inner, c.Binary) and inner.op == '+' \
                 and _pointer(self.driver.type_of(inner.left, func)):
             # p + n - 1 is (n - 1) further
-            number = c.Binary(number.first, number.last, expr.op, inner.right, number)
+            number = c.Binary(number.first, number.last, expr.op, inner.right,
+                              number)
             return self._sum(c.Binary(inner.first, inner.last, '+', inner.left,
-                                         number), func)
+                                      number), func)
         if kind.dims and _outer_cast(pointer) is None:
             base = self._place(strip(pointer), func)
             if expr.op == '+' and alias.is_pure(number) \

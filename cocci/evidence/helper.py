@@ -95,8 +95,8 @@ class Helpers:
         if isinstance(expr, c.Id):
             found = self.driver.object_of(expr, caller)
             var = self.driver.variable(expr.name)
-            if found is not None and found.kind == 'global' and var is not None \
-                    and expr.name not in func.locals \
+            if found is not None and found.kind == 'global' \
+                    and var is not None and expr.name not in func.locals \
                     and (not var.static or caller.path == func.path):
                 return c.Id(token, token, expr.name)
         raise NoBuffer('no parameter of %s() leads to `%s`'
@@ -117,5 +117,5 @@ class Helpers:
         return NoBuffer(
             'the address of a parameter of %s() is taken%s%s: pass the handle '
             'along with the pointer'
-            % (func.name, given and ' (called with %s)' % ', '.join(given) or '',
-               why and ', and ' + why))
+            % (func.name, ' (called with %s)' % ', '.join(given)
+               if given else '', why and ', and ' + why))
