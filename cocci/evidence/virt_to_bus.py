@@ -6,11 +6,13 @@ every address that is taken, in all files) or not at all; each place where an
 address is taken then says why not.
 
     addresscall   every place where an address is taken
-    origin        the memory behind it; address: how many bytes from its start
+    origin        the memory behind it; address: how many bytes from its start;
+                  alias: through local variables; helper: through parameters
     pointer       everything else that is done with that memory
     obstacle      what forbids the conversion; sink: who gets the address;
                   roundtrip: what would come back as an address
-    handle        where the DMA handle lives; dmadevice: for which device
+    handle        where the DMA handle lives
+    dmadevice     for which device; lifetime: what objects have from their birth
     rewrite       the edits; allocation: sizes and flags; stream: one transfer
 """
 from __future__ import annotations
