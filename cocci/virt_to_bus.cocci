@@ -26,7 +26,17 @@ virtual report
 import os, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(cocci.cocci_file)))
 from evidence import plan, virt_to_bus
-rule = plan.Rule("virt_to_bus", virt_to_bus.decide, cocci.files)
+
+
+def parses(words):
+    try:
+        cocci.make_expr(words)
+    except Exception:
+        return False
+    return True
+
+
+rule = plan.Rule("virt_to_bus", virt_to_bus.decide, cocci.files, parses=parses)
 
 // ----------------------------------------------------------------------------
 // Sites: allocations, frees, addresses; what decides comes from Python
@@ -50,13 +60,14 @@ identifier f = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa, kmalloc,
 @@
 f@p(...)
 
-// the declarations beside which a handle shall stand, as far as they match
+// the declarations beside which a handle shall stand, as far as they match;
+// without a semicolon, a struct matches whatever is declared with it
 @declared_member@
 identifier s;
 identifier v : script:python() { rule.wants(v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python@
 s << declared_member.s;
@@ -121,7 +132,7 @@ p << change.p;
 dev; size; cpu; handle; gfp;
 @@
 coccinelle.dev = cocci.make_expr(rule.value(p, "dev"))
-coccinelle.size = cocci.make_expr(virt_to_bus.expression(rule.value(p, "size")))
+coccinelle.size = cocci.make_expr(rule.value(p, "size"))
 coccinelle.cpu = cocci.make_expr(rule.value(p, "cpu"))
 coccinelle.handle = cocci.make_expr(rule.value(p, "handle"))
 coccinelle.gfp = cocci.make_expr(rule.value(p, "gfp"))
@@ -155,13 +166,13 @@ identifier release_managed = {devm_kfree, devm_free_pages};
 identifier address = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa};
 @@
 (
-- (T *)alloc@p(...)
+- (T)alloc@p(...)
 + dma_alloc_coherent(dev, size, &handle, gfp)
 |
 - alloc@p(...)
 + dma_alloc_coherent(dev, size, &handle, gfp)
 |
-- (T *)managed@p(...)
+- (T)managed@p(...)
 + dmam_alloc_coherent(dev, size, &handle, gfp)
 |
 - managed@p(...)
@@ -186,6 +197,19 @@ identifier address = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa};
 - memset@p(...)
 + cocci_dma_zeroed()
 )
+
+// an integer that holds the pointer needs a cast
+@depends on patch@
+expression dev, size, handle, gfp;
+@@
+- dma_alloc_coherent(dev, size, handle, _l(gfp))
++ (unsigned long)dma_alloc_coherent(dev, size, handle, gfp)
+
+@depends on patch@
+expression dev, size, handle, gfp;
+@@
+- dmam_alloc_coherent(dev, size, handle, _l(gfp))
++ (unsigned long)dmam_alloc_coherent(dev, size, handle, gfp)
 
 @depends on patch@
 @@
@@ -213,7 +237,7 @@ identifier s;
 identifier v : script:python() { rule.adds("after", "field", v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python handle_after@
 s << member_after.s;
@@ -234,14 +258,14 @@ struct s {
 T v;
 + dma_addr_t n;
 ...
-};
+}
 
 @member_before depends on patch@
 identifier s;
 identifier v : script:python() { rule.adds("before", "field", v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python handle_before@
 s << member_before.s;
@@ -262,7 +286,7 @@ struct s {
 + dma_addr_t n;
 T v;
 ...
-};
+}
 
 // an array of pointers gets an array of handles
 @member_array depends on patch@
@@ -270,7 +294,7 @@ identifier s;
 identifier v : script:python() { rule.adds("array", "field", v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python handle_array@
 s << member_array.s;
@@ -279,8 +303,7 @@ n; count;
 @@
 if rule.adds("array", "field", s, v):
     coccinelle.n = cocci.make_ident(rule.addition("handle", "array", "field", s, v))
-    count = virt_to_bus.expression(rule.addition("count", "array", "field", s, v))
-    coccinelle.count = cocci.make_expr(count)
+    coccinelle.count = cocci.make_expr(rule.addition("count", "array", "field", s, v))
 else:
     cocci.include_match(False)
 
@@ -294,7 +317,7 @@ struct s {
 + dma_addr_t n[count];
 T v;
 ...
-};
+}
 
 // typedef struct { ... } foo_t;
 @unnamed depends on patch@
@@ -457,8 +480,7 @@ dev; size; cpu; direction; failure;
 if rule.adds("stream", q[0].current_element, h):
     where = ("stream", q[0].current_element, h)
     coccinelle.dev = cocci.make_expr(rule.addition("dev", *where))
-    size = virt_to_bus.expression(rule.addition("size", *where))
-    coccinelle.size = cocci.make_expr(size)
+    coccinelle.size = cocci.make_expr(rule.addition("size", *where))
     coccinelle.cpu = cocci.make_expr(rule.addition("cpu", *where))
     coccinelle.direction = cocci.make_expr(rule.addition("direction", *where))
     coccinelle.failure = cocci.make_stmt(rule.addition("failure", *where))
@@ -494,7 +516,7 @@ identifier s;
 identifier v : script:python() { rule.adds("retype", v) };
 type T;
 @@
-struct s { ... T v; ... };
+struct s { ... T v; ... }
 
 @script:python old_member_type@
 s << old_member.s;
@@ -513,7 +535,7 @@ struct s {
 + dma_addr_t
   v;
 ...
-};
+}
 
 @old_variable depends on patch@
 identifier v : script:python() { rule.adds("retype", v) };
@@ -549,6 +571,45 @@ expression e;
 - T
 + dma_addr_t
   v@q = e;
+)
+
+// ----------------------------------------------------------------------------
+// A local variable that only served to take an address goes
+// ----------------------------------------------------------------------------
+
+@unused depends on patch@
+identifier v : script:python() { rule.adds("drop", v) };
+type T;
+expression e;
+position q;
+@@
+(
+T v@q;
+|
+T v@q = e;
+|
+v@q = e;
+)
+
+@script:python unused_here@
+q << unused.q;
+v << unused.v;
+@@
+if not rule.adds("drop", "local", q[0].current_element, v):
+    cocci.include_match(False)
+
+@depends on patch && unused_here@
+position unused.q;
+identifier unused.v;
+type T;
+expression e;
+@@
+(
+- T v@q;
+|
+- T v@q = e;
+|
+- v@q = e;
 )
 
 // ----------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
-from . import groups, source
+from . import groups, layout, source
 from .findings import (Coverage, Finding, Evidence, finish, from_event,
                        mapped)
 from .rules import Rule
@@ -192,20 +191,6 @@ def check(paths: Iterable[str], rules: Sequence[Rule], options: Options,
 
 # --- Convert ----------------------------------------------------------------
 
-def _with_tabs(before: Contents, after: Contents) -> Contents:
-    """Indent new lines with tabs: spatch aligns with eight blanks at times."""
-    def one(path: str) -> bytes:
-        old = set(before.get(path, b'').splitlines())
-        return b''.join(
-            line if line.rstrip(b'\r\n') in old else
-            re.sub(rb'^\t+(?: {8})+', lambda lead: lead[0].replace(
-                b' ' * 8, b'\t'), line)
-            for line in after[path].splitlines(keepends=True))
-
-    return {path: content if content == before.get(path) else one(path)
-            for path, content in after.items()}
-
-
 def _line_map(before: bytes, after: bytes) -> Callable[[int], int]:
     """From line numbers of `after` to those of `before`."""
     if before == after:
@@ -288,7 +273,8 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
                                   for event in run.events):
                 run = copy.run(rule, 'patch', work.name,
                                Group(tuple(state), tuple(state)))
-            after = _with_tabs(state, copy.contents())
+            after = {path: layout.tidy(state.get(path, b''), content)
+                     for path, content in copy.contents().items()}
             told = _Lines(original, state)
             found = [mapped(from_event(event), told) for event in run.events]
             if after == state:

@@ -6,17 +6,22 @@ its beginning.  A handle for the block plus the same bytes is its bus address.
 """
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
+from . import alias
 from . import cparse as c
-from .checks import parents
 from .driver import Driver, strip, text
+from .flow import Step
+from .pointer import holds_pointer
+from .reach import Definitions, is_null
 
 _BYTES = frozenset(('void', 'char', 'u8', 's8', '__u8', 'uint8_t', 'int8_t',
                     'unsigned char', 'signed char', 'unchar', 'UCHAR', 'bool'))
 
 
-_ADDRESS = frozenset(('virt_to_bus', 'isa_virt_to_bus', 'virt_to_phys', '__pa'))
+#: A multiple of a size: `count * sizeof(x)`, or the size itself.
+_MULTIPLE = re.compile(r'^(?:(?P<count>.+) \* )?(?P<size>sizeof\([^()]*\))$')
 
 
 class NoBuffer(Exception):
@@ -25,13 +30,55 @@ class NoBuffer(Exception):
 
 @dataclass
 class Address:
-    """The pointer to a block, and the bytes from there as (sign, text)."""
+    """The pointer to a block, and the bytes from there as (sign, text).
+
+    aliases are the local variables that were looked through on the way,
+    parameter the one of a helper that always is this block.
+    """
 
     base: c.Expr
     terms: list[tuple[str, str]] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
+    parameter: str = ''
+    _struct: str = ''           # of the member that the address ends in
+    _path: str = ''
+    _zero: bool = False         # is it at the beginning?
+
+    def member(self, struct: str, name: str, first: bool) -> 'Address':
+        """Go to a member of the struct at this address."""
+        self.close()
+        self._struct, self._path, self._zero = struct, name, first
+        return self
+
+    def inside(self, suffix: str, first: bool = False) -> bool:
+        """Go to `.name` or `[i]` of the member; False: it ends in none."""
+        if self._path:
+            self._path += suffix
+            self._zero &= first
+        return bool(self._path)
+
+    def close(self) -> 'Address':
+        """Count the member in bytes."""
+        if self._path and not self._zero:
+            if '@' in self._struct:
+                raise NoBuffer('`%s` is in a struct without a name'
+                               % self._path)
+            self.terms.append(('+', 'offsetof(%s, %s)'
+                               % (self._struct, self._path)))
+        self._path = ''
+        return self
 
     def plus(self, sign: str, term: str) -> 'Address':
-        if term:
+        """Some bytes further (or back); multiples of one size are added up."""
+        self.close()
+        last = _MULTIPLE.match(self.terms[-1][1]) if self.terms else None
+        more = _MULTIPLE.match(term)
+        if last and more and last['size'] == more['size'] \
+                and self.terms[-1][0] == '+' and last['count']:
+            count = '%s %s %s' % (_bare(last['count']), sign,
+                                  more['count'] or '1')
+            self.terms[-1] = '+', '(%s) * %s' % (count, last['size'])
+        elif term:
             self.terms.append((sign, term))
         return self
 
@@ -40,102 +87,186 @@ class Address:
         return handle + ''.join(' %s %s' % t for t in self.terms)
 
 
-def locate(driver: Driver, expr: c.Expr | None, func: c.Function) -> Address:
-    """Where the pointer `expr` points to; NoBuffer says why it is not known."""
-    while isinstance(expr, (c.Paren, c.Cast)):
-        expr = expr.inner if isinstance(expr, c.Paren) else expr.arg
-    if isinstance(expr, c.Unary) and expr.op == '&':
-        return _place(driver, expr.arg, func)
-    if isinstance(expr, c.Binary) and expr.op in '+-':
-        return _sum(driver, expr, func)
-    if isinstance(expr, (c.Id, c.Member, c.Index)):
-        kind = driver.type_of(expr, func)
-        if kind is None:
-            raise NoBuffer(_unknown(driver, expr, func))
-        if kind.dims:
-            return _place(driver, expr, func)
-        found = driver.object_of(expr, func)
-        if not kind.pointers and found and found.kind == 'field' and found.owner:
-            return Address(expr)               # u32 vaddr = (u32)alloc(...)
-        if not kind.pointers:
-            raise NoBuffer('`%s` is an integer (%s), not a pointer: what it '
-                           'points to was allocated out of sight'
-                           % (text(expr), kind))
-        if kind.base == 'struct sk_buff':
-            raise NoBuffer('`%s` is a struct sk_buff: a cookie for the device '
-                           'must be an index or a handle, not an address of '
-                           'kernel data' % text(expr))
-        return _alias(driver, expr, func) or Address(expr)
-    if isinstance(expr, c.Call):
-        raise NoBuffer(_called(expr))
-    raise NoBuffer('`%s` is no pointer that can be followed to an allocation'
-                   % text(expr))
+class Locator:
+    """Finds the blocks that pointers point into, in one driver."""
 
+    def __init__(self, driver: Driver, definitions: Definitions):
+        self.driver, self.definitions = driver, definitions
 
-def _alias(driver: Driver, expr: c.Expr, func: c.Function) -> Address | None:
-    """A local variable that is only ever set to one place in a block."""
-    if not isinstance(expr, c.Id) or any(p.name == expr.name
-                                         for p in func.params):
-        return None
-    value = _only_value(expr.name, func)
-    if not _used_otherwise(expr.name, func):
-        return None                    # the variable would be left without use
-    if value is None or not isinstance(strip(value), (c.Member, c.Unary,
-                                                      c.Binary)):
-        return None
-    inner = strip(value)
-    if isinstance(inner, c.Member) and not _pointer(driver.type_of(inner, func)):
-        return None
-    for node in value.walk():
-        if isinstance(node, (c.Call, c.Assign)) or isinstance(node, c.Unary) \
-                and node.op not in '&*-':
+    def locate(self, expr: c.Expr | None, func: c.Function) -> Address:
+        """Where a pointer points to; NoBuffer says why that is not known."""
+        while isinstance(expr, (c.Paren, c.Cast)):
+            expr = expr.inner if isinstance(expr, c.Paren) else expr.arg
+        if isinstance(expr, c.Unary) and expr.op == '&':
+            return self._place(expr.arg, func).close()
+        if isinstance(expr, c.Binary) and expr.op in '+-':
+            return self._sum(expr, func)
+        if isinstance(expr, (c.Id, c.Member, c.Index)):
+            kind = self.driver.type_of(expr, func)
+            if kind is None:
+                raise NoBuffer(_unknown(self.driver, expr, func))
+            if kind.dims:
+                return self._place(expr, func).close()
+            found = self.driver.object_of(expr, func)
+            if not kind.pointers and found and (
+                    found.owner if found.kind == 'field' else holds_pointer(
+                        self.driver.type_of(strip(expr), func))):
+                # unsigned long page = __get_free_page(...)
+                return self._alias(expr, func) or Address(expr)
+            if not kind.pointers:
+                raise NoBuffer('`%s` is an integer (%s), not a pointer: what '
+                               'it points to was allocated out of sight'
+                               % (text(expr), kind))
+            if kind.base == 'struct sk_buff':
+                raise NoBuffer('`%s` is a struct sk_buff: a cookie for the '
+                               'device must be an index or a handle, not an '
+                               'address of kernel data' % text(expr))
+            return self._alias(expr, func) or Address(expr)
+        if isinstance(expr, c.Call):
+            raise NoBuffer(_called(expr))
+        raise NoBuffer('`%s` is no pointer that can be followed to an '
+                       'allocation' % text(expr))
+
+    def _alias(self, expr: c.Expr, func: c.Function) -> Address | None:
+        """The place in a block that a local variable stands for here."""
+        if not isinstance(expr, c.Id) or expr.name not in func.locals \
+                or func.locals[expr.name].static \
+                or any(p.name == expr.name for p in func.params):
             return None
-        if isinstance(node, c.Id) and node.name in func.locals and not any(
-                p.name == node.name for p in func.params) \
-                and _only_value(node.name, func) is None:
-            return None                          # it may have changed since
-        if isinstance(node, c.Id) and any(p.name == node.name
-                                          for p in func.params) \
-                and _assigned(node.name, func):
+        setting = alias.reaching(self.driver, expr.name, func, expr)
+        if setting is not None and len(setting.values) == 1:
+            found = self._same_place(setting.values[0], func, setting.since,
+                                     expr)
+            if found is not None:
+                found.aliases.append(expr.name)
+                return found
+        return self._cursor(expr, func)
+
+    def _same_place(self, value: c.Expr | None, func: c.Function,
+                    since: list[Step], at: c.Node) -> Address | None:
+        """Where a value pointed to, if it would still point there."""
+        inner = strip(value)
+        if not isinstance(inner, (c.Id, c.Member, c.Index, c.Unary, c.Binary)) \
+                or is_null(value) or not alias.is_pure(value) \
+                or alias.changes(self.driver, self.definitions, value, func,
+                                 since, at):
             return None
-    try:
-        return locate(driver, value, func)
-    except NoBuffer:
-        return None
+        if isinstance(inner, (c.Id, c.Member, c.Index)):
+            kind = self.driver.type_of(inner, func)
+            if not _pointer(kind) and not holds_pointer(kind):
+                return None
+        try:
+            return self.locate(value, func)
+        except NoBuffer:
+            return None
 
+    def _cursor(self, expr: c.Id, func: c.Function) -> Address | None:
+        """A pointer that walks through one block: so far from its start."""
+        kind = self.driver.type_of(expr, func)
+        setting = alias.reaching(self.driver, expr.name, func, expr, moves=True)
+        if not kind or not kind.pointers or kind.dims or setting is None:
+            return None
+        try:
+            begins = [self.locate(v, func) for v in setting.values
+                      if not is_null(v)]
+        except NoBuffer:
+            return None
+        if len({text(a.base) for a in begins}) != 1:
+            return None
+        base = begins[0].base
+        if base is strip(expr) or self.driver.object_of(base, func) is None \
+                or alias.changes(self.driver, self.definitions, base, func,
+                                 setting.since, expr):
+            return None
+        if self.driver.type_of(base, func) != kind:
+            return Address(base, [('+', '((void *)%s - (void *)%s)'
+                                   % (expr.name, text(base)))])
+        count = '(%s - %s)' % (expr.name, text(base))
+        size = _element(kind, expr)
+        return Address(base, [('+', count + (size and ' * ' + size))])
 
-def _used_otherwise(name: str, func: c.Function) -> bool:
-    """Is a local variable used for more than to take its address?"""
-    above = parents(func)
-    for node in func.body.walk():
-        if not isinstance(node, c.Id) or node.name != name:
-            continue
-        chain = list(above.chain(node))
-        if isinstance(chain[0], c.Assign) and chain[0].left is node:
-            continue
-        if not any(isinstance(up, c.Call) and len(up.args) == 1
-                   and up.name in _ADDRESS for up in chain):
-            return True
-    return False
+    def _sum(self, expr: c.Binary, func: c.Function) -> Address:
+        pointer, number = expr.left, expr.right
+        kind = self.driver.type_of(pointer, func)
+        if not _pointer(kind) and expr.op == '+' \
+                and _pointer(self.driver.type_of(number, func)):
+            pointer, number = number, pointer
+            kind = self.driver.type_of(pointer, func)
+        inner = strip(pointer)
+        cast = _outer_cast(pointer)
+        if cast is not None and not _pointer(cast):
+            base = self.locate(inner, func)       # (unsigned long)p + n
+            return base.plus(expr.op, _factor(number, ''))
+        if holds_pointer(kind):
+            return self.locate(inner, func).plus(expr.op, _factor(number, ''))
+        if not _pointer(kind):
+            raise NoBuffer(_unknown(self.driver, inner, func)
+                           if isinstance(inner, c.Member)
+                           else 'the type of `%s` is not known' % text(pointer))
+        inner = pointer.inner if isinstance(pointer, c.Paren) else pointer
+        if isinstance(inner, c.Binary) and inner.op == '+' \
+                and _pointer(self.driver.type_of(inner.left, func)):
+            # p + n - 1 is (n - 1) further
+            number = c.Binary(number.first, number.last, expr.op, inner.right,
+                              number)
+            return self._sum(c.Binary(inner.first, inner.last, '+', inner.left,
+                                      number), func)
+        if kind.dims and _outer_cast(pointer) is None:
+            base = self._place(strip(pointer), func)
+            if expr.op == '+' and alias.is_pure(number) \
+                    and base.inside('[%s]' % text(number, casts=True)):
+                return base.close()
+        else:
+            base = self.locate(pointer, func)
+        return base.plus(expr.op, _factor(number, self._step(
+            kind, pointer, base, func)))
 
+    def _step(self, kind: c.Type, pointer: c.Expr, base: Address,
+              func: c.Function) -> str:
+        """The size of an element, without the name of an alias if possible."""
+        core = strip(pointer)
+        if not isinstance(core, c.Id) or core.name not in base.aliases \
+                or _outer_cast(pointer) is not None or kind.dims:
+            return _element(kind, pointer)
+        if self.driver.type_of(base.base, func) == kind:
+            return _element(kind, base.base)
+        if '@' in kind.base:
+            raise NoBuffer('the size of what `%s` points to has no name'
+                           % core.name)
+        return _element(kind, c.Cast(core.first, core.last, kind, core))
 
-def _assigned(name: str, func: c.Function) -> list[c.Expr | None]:
-    """The values that a local variable is set to; None for other changes."""
-    out: list[c.Expr | None] = []
-    for node in func.body.walk():
-        if isinstance(node, c.Variable) and node.name == name and node.init:
-            out.append(node.init)
-        elif isinstance(node, c.Assign) and text(node.left) == name:
-            out.append(node.right if node.op == '=' else None)
-        elif isinstance(node, c.Unary) and text(node.arg) == name \
-                and node.op not in ('*', '!', '-', '~', '+'):
-            out.append(None)
-    return out
-
-
-def _only_value(name: str, func: c.Function) -> c.Expr | None:
-    values = _assigned(name, func)
-    return values[0] if len(values) == 1 else None
+    def _place(self, lvalue: c.Expr, func: c.Function) -> Address:
+        """Where an lvalue is."""
+        lvalue = strip(lvalue)
+        if isinstance(lvalue, c.Index):
+            kind = self.driver.type_of(lvalue.base, func)
+            if kind is None:
+                raise NoBuffer(_unknown(self.driver, strip(lvalue.base), func))
+            base = self._place(lvalue.base, func) if kind.dims \
+                else self.locate(lvalue.base, func)
+            if kind.dims and alias.is_pure(lvalue.index) and base.inside(
+                    '[%s]' % text(lvalue.index, casts=True)):
+                return base
+            return base.plus('+', _factor(lvalue.index, self._step(
+                kind, lvalue.base, base, func)))
+        if isinstance(lvalue, c.Member):
+            owner = self.driver.type_of(lvalue.base, func)
+            struct = self.driver.struct_of(owner)
+            base = self.locate(lvalue.base, func) if lvalue.arrow \
+                else self._place(lvalue.base, func)
+            if struct is None or lvalue.name not in struct.fields:
+                raise NoBuffer(_unknown(self.driver, lvalue, func))
+            first = lvalue.name == next(iter(struct.fields))
+            if lvalue.arrow or not base.inside('.' + lvalue.name, first):
+                base.member(owner.base if '@' in struct.tag else struct.tag,
+                            lvalue.name, first)
+            return base
+        if isinstance(lvalue, c.Unary) and lvalue.op == '*':
+            return self.locate(lvalue.arg, func)
+        if isinstance(lvalue, c.Id):
+            raise NoBuffer(_variable(self.driver, lvalue.name, func))
+        raise NoBuffer('`%s` is no place that can be followed to an allocation'
+                       % text(lvalue))
 
 
 def _called(call: c.Call) -> str:
@@ -166,37 +297,16 @@ def _unknown(driver: Driver, expr: c.Expr, func: c.Function) -> str:
     return 'the type of `%s` is not known' % text(expr)
 
 
-def _sum(driver: Driver, expr: c.Binary, func: c.Function) -> Address:
-    pointer, number = expr.left, expr.right
-    kind = driver.type_of(pointer, func)
-    if not _pointer(kind) and expr.op == '+' \
-            and _pointer(driver.type_of(number, func)):
-        pointer, number = number, pointer
-        kind = driver.type_of(pointer, func)
-    inner = strip(pointer)
-    cast = _outer_cast(pointer)
-    if cast is not None and not _pointer(cast):
-        base = locate(driver, inner, func)       # (unsigned long)p + n
-        return base.plus(expr.op, _factor(number, ''))
-    if not _pointer(kind):
-        raise NoBuffer(_unknown(driver, inner, func)
-                       if isinstance(inner, c.Member)
-                       else 'the type of `%s` is not known' % text(pointer))
-    inner = pointer.inner if isinstance(pointer, c.Paren) else pointer
-    if isinstance(inner, c.Binary) and inner.op == '+' \
-            and _pointer(driver.type_of(inner.left, func)):
-        # p + n - 1 is (n - 1) further
-        number = c.Binary(number.first, number.last, expr.op, inner.right, number)
-        return _sum(driver, c.Binary(inner.first, inner.last, '+', inner.left,
-                                     number), func)
-    base = locate(driver, pointer, func)
-    return base.plus(expr.op, _factor(number, _element(kind, pointer)))
-
-
 def _outer_cast(expr: c.Expr) -> c.Type | None:
     while isinstance(expr, c.Paren):
         expr = expr.inner
     return expr.type if isinstance(expr, c.Cast) else None
+
+
+def _bare(words: str) -> str:
+    """A sum without the parentheses around it; anything else as it is."""
+    found = re.fullmatch(r'\(((?:\w|->|\.|\[|\]| [+-] )+)\)', words)
+    return found[1] if found else words
 
 
 def _pointer(kind: c.Type | None) -> bool:
@@ -233,38 +343,6 @@ def _factor(number: c.Expr, size: str) -> str:
             and (size or core.op not in ('*', '/')):
         words = '(%s)' % words
     return '%s * %s' % (words, size) if size else words
-
-
-def _place(driver: Driver, lvalue: c.Expr, func: c.Function) -> Address:
-    """Where an lvalue is."""
-    lvalue = strip(lvalue)
-    if isinstance(lvalue, c.Index):
-        kind = driver.type_of(lvalue.base, func)
-        if kind is None:
-            raise NoBuffer(_unknown(driver, strip(lvalue.base), func))
-        base = _place(driver, lvalue.base, func) if kind.dims \
-            else locate(driver, lvalue.base, func)
-        return base.plus('+', _factor(lvalue.index,
-                                      _element(kind, lvalue.base)))
-    if isinstance(lvalue, c.Member):
-        owner = driver.type_of(lvalue.base, func)
-        struct = driver.struct_of(owner)
-        base = locate(driver, lvalue.base, func) if lvalue.arrow \
-            else _place(driver, lvalue.base, func)
-        if struct is None or lvalue.name not in struct.fields:
-            raise NoBuffer(_unknown(driver, lvalue, func))
-        if lvalue.name == next(iter(struct.fields)):
-            return base                          # at offset 0
-        name = owner.base if '@' in struct.tag else struct.tag
-        if '@' in name:
-            raise NoBuffer('`%s` is in a struct without a name' % text(lvalue))
-        return base.plus('+', 'offsetof(%s, %s)' % (name, lvalue.name))
-    if isinstance(lvalue, c.Unary) and lvalue.op == '*':
-        return locate(driver, lvalue.arg, func)
-    if isinstance(lvalue, c.Id):
-        raise NoBuffer(_variable(driver, lvalue.name, func))
-    raise NoBuffer('`%s` is no place that can be followed to an allocation'
-                   % text(lvalue))
 
 
 def _variable(driver: Driver, name: str, func: c.Function) -> str:

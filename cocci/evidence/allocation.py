@@ -103,6 +103,15 @@ def _may_be_atomic(driver: Driver, func: c.Function) -> bool:
         or bool(driver.calls_to(func))
 
 
+def expression(words: str) -> str:
+    """Words that spatch takes for an expression: `A * b` is a declaration.
+
+    The rule removes the mark again, which is short for the sake of the layout.
+    """
+    return '_p(%s)' % words if re.match(
+        r'^[A-Za-z_]\w*\s*\*\s*(\*|[A-Za-z_]\w*$)', words) else words
+
+
 class Size:
     """The size of one allocation."""
 
@@ -126,13 +135,15 @@ class Size:
         """The size where a function frees the memory, which it calls `pointer`."""
         self.freed, self.free = pointer, free
         base = _base(pointer)
-        parts = []
+        parts: list[str] = []
         for index in self.form.sizes:
             arg = self.call.args[index]
             typed = 'sizeof(%s)' in self.form.size \
                 and index == self.form.sizes[-1]
             parts.append(self._sized(arg, func, base) if typed
                          else self._value(arg, func, base))
+        if len(parts) == 1 and re.fullmatch(r'\([^()]*\)', parts[0]):
+            parts = [parts[0][1:-1]]
         return self._fill(parts)
 
     def _fill(self, parts: list[str]) -> str:
@@ -289,10 +300,15 @@ class Size:
                         'use (%s)' % (text(expr), values[0][1]))
         if func is self.func:
             return text(expr)
-        if text(expr.base) != self.base or not self.base:
+        found = re.match(re.escape(self.base) + r'(?:->|\.)(?=\w)', text(expr))
+        if not found or not self.base:
             raise Unfit('its size `%s` cannot be named in %s()'
                         % (text(expr), func.name))
-        return '%s%s%s' % (base, '->' if expr.arrow else '.', expr.name)
+        core = strip(self.freed)
+        while isinstance(core, c.Index):
+            core = strip(core.base)
+        return '%s%s%s' % (base, '->' if core.arrow else '.',
+                           text(expr)[found.end():])
 
     def _dominates(self, first: c.Node, then: c.Node) -> bool:
         steps = graph(self.func)

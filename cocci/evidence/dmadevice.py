@@ -12,6 +12,7 @@ from . import cparse as c
 from .checks import graph
 from .driver import Driver, Object, Place, text
 from .flow import Step
+from .lifetime import born_with
 from .reach import Bound, Definitions, NotBound, Reach, is_null
 
 #: Pointers whose device does DMA itself (an i2c client, say, does not).
@@ -75,6 +76,7 @@ class Devices:
                 yield c.Id(name, name, var.name), kind.base
         if container is not None:
             yield from self._members(container, func)
+            yield from self._behind(container, func)
         for var in reversed(order):
             kind = self.driver.expand(var.type)
             if kind.pointers == 1 and not kind.dims:
@@ -100,6 +102,19 @@ class Devices:
                 yield c.Member(base.first, base.last, base, kind.pointers == 1,
                                var.name), held.base
 
+    def _behind(self, base: c.Expr, func: c.Function):
+        """The devices of what the container points to: `s->card->pdev`."""
+        kind = self.driver.type_of(base, func)
+        struct = self.driver.struct_of(kind)
+        if struct is None or kind.dims or kind.pointers > 1:
+            return
+        for var in struct.fields.values():
+            if var.type.pointers == 1 and not var.type.dims \
+                    and not var.function:
+                yield from self._members(c.Member(
+                    base.first, base.last, base, kind.pointers == 1,
+                    var.name), func)
+
     # -- is it the bound device, and is it set?
 
     def _proven(self, expr: c.Expr, func: c.Function, node: c.Node) -> None:
@@ -113,6 +128,15 @@ class Devices:
         if not self._set(found, func, node, frozenset()):
             raise NotBound('`%s` is not proven to be set before %s:%d'
                            % (text(expr), func.path, node.first.line))
+        inner = expr.base if isinstance(expr, c.Member) else None
+        while isinstance(inner, c.Member):
+            held = self.driver.object_of(inner, func)
+            kind = self.driver.type_of(inner, func)
+            if kind and kind.pointers and not self._set(held, func, node,
+                                                        frozenset()):
+                raise NotBound('`%s` is not proven to be set before %s:%d'
+                               % (text(inner), func.path, node.first.line))
+            inner = inner.base
 
     def _set(self, found: Object, func: c.Function, node: c.Node,
              seen: frozenset[str]) -> bool:
@@ -126,6 +150,9 @@ class Devices:
             return self._source_set(found, here, func)
         if found.kind == 'local' or func.name in seen:
             return False
+        if found.kind == 'field' and born_with(self.driver, self.definitions,
+                                               found, func):
+            return True
         if any(self._by_helper(call, p, func, node) for p in places
                for call in self.driver.calls_to(p.function)
                if p.function is not func):

@@ -293,11 +293,12 @@ class Driver:
             return self.type_of(expr.left, func)
         if isinstance(expr, c.Binary) and expr.op in '+-':
             left = self.type_of(expr.left, func)
-            if left and (left.pointers or left.dims):
-                return left
             right = self.type_of(expr.right, func)
-            if right and (right.pointers or right.dims):
-                return right
+            points = [bool(t and (t.pointers or t.dims)) for t in (left, right)]
+            if expr.op == '-' and all(points):
+                return c.Type('long')
+            if any(points):
+                return left if points[0] else right
             return left if left and left == right else None
         if isinstance(expr, c.Ternary):
             return self.type_of(expr.then, func) or self.type_of(expr.other, func)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from . import cparse as c
+from .alias import declaration
+from .allocation import expression
 from .checks import parents
 from .driver import Driver, Object, strip, text
 from .plan import Addition
-from .pointer import Pointers, Use, prints
+from .pointer import Pointers, Use, assigned_to, prints
 from .reach import Definitions, is_null
 
 _INTEGERS = frozenset(
@@ -78,7 +80,7 @@ def existing_allocation(driver: Driver, definitions: Definitions, obj: Object,
         if not isinstance(at, c.Unary) or at.op != '&':
             return None
         at = strip(at.arg)
-        pointer = _assigned_to(use)
+        pointer = strip(assigned_to(use))
         if pointer is None or not isinstance(at, (c.Id, c.Member)) \
                 or not isinstance(pointer, type(at)):
             return None
@@ -98,15 +100,6 @@ def existing_allocation(driver: Driver, definitions: Definitions, obj: Object,
                               for u in uses if u.of == obj):
         return None
     return Handle(names.pop())
-
-
-def _assigned_to(use: Use) -> c.Expr | None:
-    for node in parents(use.func).chain(use.node):
-        if isinstance(node, c.Assign):
-            return strip(node.left)
-        if isinstance(node, c.Variable):
-            return c.Id(node.first, node.first, node.name)
-    return None
 
 
 def choose(driver: Driver, definitions: Definitions, pointers: Pointers,
@@ -208,10 +201,13 @@ def _may_be_retyped(driver: Driver, pointers: Pointers, found: Object,
             continue
         for up in parents(inside).chain(node):
             if isinstance(up, c.Cast) and up.type.pointers \
-                    or isinstance(up, c.Call) and prints(up.name) \
+                    or isinstance(up, c.Call) and prints(up) \
                     or isinstance(up, c.Binary) and (
-                        up.op in '/%' or up.op in _SIGNED and signed):
-                return False
+                        up.op in ('/', '%', '*', '<<')
+                        or up.op in _SIGNED and signed) \
+                    or isinstance(up, c.Unary) and up.op in '~-' \
+                    or isinstance(up, c.Sizeof):
+                return False            # a wider type would give another value
             if isinstance(up, (c.Stmt, c.Assign)):
                 break
     return True
@@ -240,7 +236,7 @@ def _new_field(driver: Driver, obj: Object, anchors: set[str]) -> Handle:
         raise NoHandle('`%s` is in a union: give it a struct of its own'
                        % str(obj), *at)
     owner = _owner(driver, obj)
-    if '@' in owner or _nested(driver, struct):
+    if '@' in owner:
         raise NoHandle('`%s` is in a struct without a name of its own: a handle '
                        'cannot be put beside it' % obj.name, *at)
     after = source.text[struct.last.end:struct.last.end + 40].split(';')[0]
@@ -291,8 +287,7 @@ def _near(obj: Object, owner: str, name: str, struct: c.Struct, decl: c.Decl,
 
 
 def _new_local(driver: Driver, obj: Object, func: c.Function) -> Handle:
-    decl = next((n for n in func.body.walk() if isinstance(n, c.Decl)
-                 and any(v.name == obj.name for v in n.variables)), None)
+    decl = declaration(obj.name, func)
     var = func.locals[obj.name]
     if decl is None or var.static:
         raise NoHandle('`%s` is static in %s()' % (obj.name, func.name),
@@ -336,9 +331,10 @@ def _declared(driver: Driver, kind: str, owner: str, name: str, handle: str,
     side = 'after'
     if var.type.dims:
         side = 'array'
-    elif rest.startswith(('/*', '//')) or kind in ('typedef', 'global'):
-        side = 'before'
-    values = {'handle': handle, 'count': ''.join(var.type.dims)}
+    elif rest.startswith(('/*', '//')) or kind in ('typedef', 'global') \
+            or kind == 'local' and var.init is not None:
+        side = 'before'             # u8 *p = dma_alloc_coherent(.., &p_dma, ..)
+    values = {'handle': handle, 'count': expression(''.join(var.type.dims))}
     return Handle(handle, [Addition((side, kind, owner, name), path, values,
                                     (kind, owner, name)),
                            Addition((side, kind, name), path)])
@@ -364,13 +360,6 @@ def _owner(driver: Driver, obj: Object) -> str:
     return obj.owner
 
 
-def _nested(driver: Driver, struct: c.Struct) -> bool:
-    return any(s is not struct and s.path == struct.path
-               and s.first.start < struct.first.start
-               and struct.last.end <= s.last.end
-               for s in driver.file(struct.path).structs.values())
-
-
 def _positional(driver: Driver, owner: str) -> tuple[str, int] | None:
     """An initialiser of the struct that goes by position."""
     for source in driver.files:
@@ -389,7 +378,7 @@ def _variable(driver: Driver, found: Object,
     if found.kind == 'field':
         struct = driver.struct(found.owner)
         if struct is None or not struct.tag.startswith('struct ') \
-                or _nested(driver, struct) or '@' in found.owner:
+                or '@' in found.owner:
             return None
         return struct.fields.get(found.name)
     if found.kind == 'local':
@@ -405,8 +394,7 @@ def _declaration(driver: Driver, found: Object,
     if found.kind == 'field':
         return driver.struct(found.owner).declarations.get(found.name)
     if found.kind == 'local':
-        return next((n for n in func.body.walk() if isinstance(n, c.Decl)
-                     and any(v.name == found.name for v in n.variables)), None)
+        return declaration(found.name, func)
     var = driver.variable(found.name)
     return c.Decl(var.first, var.last, [var])
 

@@ -106,8 +106,11 @@ class Rule:
     """What a .cocci file talks to."""
 
     def __init__(self, name: str, decide: Decide, files: Callable[[], list[str]],
-                 confidence: str = 'High'):
+                 confidence: str = 'High',
+                 parses: Callable[[str], bool] = lambda words: True):
+        """parses: does spatch take these words for an expression?"""
         self.name, self.decide, self.confidence = name, decide, confidence
+        self._parses = functools.cache(parses)
         self._files = files
         self._group: _Group | None = None
         self._of: tuple[str, ...] = ()
@@ -221,6 +224,15 @@ class Rule:
                 self._settle(group, unit)
         return group
 
+    def _unreadable(self, unit: Unit) -> str:
+        """A piece of new code that is no expression to spatch; ''."""
+        for change in [*unit.edits, *unit.additions]:
+            for words in change.values.values():
+                if words and not words.endswith((';', '}')) \
+                        and not self._parses(words):
+                    return words
+        return ''
+
     def _settle(self, group: _Group, unit: Unit) -> None:
         """Refuse a unit that SmPL cannot rewrite whole; else open its edits."""
         if unit.refused or not unit.edits:
@@ -251,13 +263,20 @@ class Rule:
                 unit.refuse(edit.path, edit.token, edit.function,
                             'two conversions want to change this place')
                 return
+        odd = self._unreadable(unit)
+        if odd:
+            edit = unit.edits[0]
+            unit.refuse(edit.path, edit.token, edit.function,
+                        'spatch cannot read `%s`, which the new code needs: '
+                        'give it a name first, in a variable or a macro' % odd)
+            return
         for addition in unit.additions:
             if addition.declaration and addition.declaration not in group.declared:
                 edit = unit.edits[0]
                 unit.refuse(edit.path, edit.token, edit.function,
                             'spatch cannot change the declaration of `%s`%s: '
-                            'declare the struct on its own, without variables, '
-                            'attributes or a second typedef behind it'
+                            'give the struct a tag, and declare it on its own, '
+                            'without variables or a second typedef behind it'
                             % (addition.declaration[-1],
                                ' in %s' % addition.declaration[1]
                                if addition.declaration[1] else ''))

@@ -6,9 +6,10 @@ followed is a use of kind `unknown`, with words that say why.
 """
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from . import cparse as c
+from .alias import sets_argument
 from .checks import parents
 from .driver import Driver, Object, strip, text
 from .reach import is_null
@@ -61,17 +62,28 @@ _HARMLESS = frozenset('''
     iowrite8_rep iowrite16_rep iowrite32_rep readsb readsw readsl writesb
     writesw writesl sizeof ARRAY_SIZE barrier eth_type_trans IS_ERR_OR_NULL
     eth_copy_and_sum seq_write seq_printf seq_puts get_random_bytes'''.split())
+#: Integers that hold a pointer on every machine.
+_WIDE = frozenset(('unsigned long', 'unsigned long int', 'long unsigned int',
+                   'long', 'long int', 'ulong', 'uintptr_t'))
 _PRINT_PREFIXES = ('pr_', 'dev_', 'netdev_', 'netif_', 'printk', 'pci_', 'trace_')
 _PRINT_ENDINGS = ('err', 'warn', 'info', 'dbg', 'notice', 'alert', 'crit',
                   'emerg', 'debug', 'warning', 'once', 'ratelimited', 'printk',
                   'vdbg', 'cont')
 
 
-def prints(name: str) -> bool:
-    """Is this one of the kernel's functions that print?"""
-    return name in ('printk', 'panic', 'seq_printf', 'sprintf', 'snprintf',
+def prints(call: c.Call) -> bool:
+    """Does it print: a function of the kernel, or a macro with a format?"""
+    name = call.name
+    return any(isinstance(node, c.Literal) and node.text.startswith('"')
+               and '%' in node.text for node in call.args) or name in ('printk', 'panic', 'seq_printf', 'sprintf', 'snprintf',
                     'scnprintf', 'sysfs_emit', 'WARN', 'WARN_ONCE') \
         or name.startswith(_PRINT_PREFIXES) and name.endswith(_PRINT_ENDINGS)
+
+
+def holds_pointer(kind: c.Type | None) -> bool:
+    """Is this an integer that a pointer fits in, as __get_free_page() gives?"""
+    return kind is not None and not kind.pointers and not kind.dims \
+        and kind.base in _WIDE
 
 
 class Use(NamedTuple):
@@ -80,7 +92,8 @@ class Use(NamedTuple):
     kind: assigned (node: the value), freed (node: the call), address (node:
     the call), tested, read (dereferenced, printed, compared, handed to a
     function that only works on the memory), stored (a copy that was followed),
-    unknown.  exact: the pointer itself, not a place in its memory.
+    unknown.  exact: the pointer itself, not a place in its memory.  place: the
+    lvalue that `pointer` is a copy of, where it is one.
     """
 
     kind: str
@@ -91,9 +104,20 @@ class Use(NamedTuple):
     exact: bool
     why: str = ''
     of: Object | None = None    # the object through which it was reached
+    place: c.Expr | None = None
 
     def __str__(self) -> str:
         return '%s:%d' % (self.path, self.node.first.line)
+
+
+def assigned_to(use: Use) -> c.Expr | None:
+    """The lvalue (or variable) that the value of a use is assigned to."""
+    for node in parents(use.func).chain(use.node):
+        if isinstance(node, c.Assign):
+            return node.left
+        if isinstance(node, c.Variable):
+            return c.Id(node.first, node.first, node.name)
+    return None
 
 
 class Pointers:
@@ -203,14 +227,19 @@ class Pointers:
                 out.append(Use('unknown', func, func.path, node, node, True,
                                'the whole array `%s` is used' % text(node), obj))
                 return
-        self._follow(node, func, True, obj, origin, out, seen)
+        integer = kind is not None and not kind.pointers
+        self._follow(node, func, True, integer, obj, origin, out, seen)
 
-    def _follow(self, node: c.Expr, func: c.Function, exact: bool, obj: Object,
-                origin: Object, out: list[Use],
+    def _follow(self, node: c.Expr, func: c.Function, exact: bool,
+                integer: bool, obj: Object, origin: Object, out: list[Use],
                 seen: set[tuple[Object, int]]) -> None:
-        """What becomes of the value of `node`, a pointer into the memory."""
+        """What becomes of the value of `node`, a pointer into the memory.
+
+        integer: the pointer is held as a number, so that it must be cast
+        before the memory is used.
+        """
         above = parents(func)
-        pointer, integer = node, False
+        pointer = node
         while True:
             up = above.of(node)
 
@@ -221,8 +250,12 @@ class Pointers:
             if isinstance(up, c.Paren):
                 node = up
             elif isinstance(up, c.Cast):
-                if up.type.pointers == 0 and up.type.base != 'void':
+                if up.type.pointers:
+                    integer = False
+                elif up.type.base != 'void':
                     integer = True
+                    if not holds_pointer(self.driver.expand(up.type)):
+                        return use('unknown', up, 'cast to %s' % up.type.base)
                 node = up
             elif isinstance(up, c.Sizeof):
                 return
@@ -242,7 +275,8 @@ class Pointers:
                 return self._store(up.left, up, func, integer, pointer, exact,
                                    obj, origin, out, seen)
             elif isinstance(up, c.Variable):
-                if integer or not (up.type.pointers or up.type.dims):
+                if not (up.type.pointers or up.type.dims or holds_pointer(
+                        self.driver.expand(up.type))):
                     return use('unknown', up, 'kept as an integer in `%s`'
                                % up.name)
                 use('stored', up)
@@ -267,17 +301,23 @@ class Pointers:
                     return None
                 node, exact = inner, False
             elif isinstance(up, c.Index):
-                return use('read', up)
+                return use('unknown' if integer else 'read', up,
+                           'it is used as an index')
             elif isinstance(up, c.Call) and up.func is not node:
                 return self._call(up, node, func, integer, pointer, exact, obj,
                                   origin, out, seen)
             elif isinstance(up, c.Call):
                 return use('read', up)
+            elif isinstance(up, c.Binary) and integer and up.op == '+':
+                node, exact = up, False
+            elif isinstance(up, c.Binary) and integer and up.op not in (
+                    '==', '!=', '&&', '||', '<', '>', '<=', '>=', ','):
+                return use('unknown', up, 'it is computed with as an integer '
+                           '(%s)' % text(up))
             elif isinstance(up, c.Binary) and up.op in '+-':
                 kind = self.driver.type_of(up, func)
-                if integer or not (kind and kind.pointers):
-                    return use('read' if not integer else 'unknown', up,
-                               'kept as an integer' if integer else '')
+                if not (kind and kind.pointers):
+                    return use('read', up)
                 node, exact = up, False
             elif isinstance(up, c.Binary) and up.op == ',':
                 if up.left is node:
@@ -344,7 +384,9 @@ class Pointers:
                 or isinstance(core, c.Unary):
             return use('unknown', 'it is stored in `%s`, which cannot be followed'
                        % text(left))
-        if integer or not kind or not (kind.pointers or kind.dims):
+        if not kind or not (kind.pointers or kind.dims
+                            or target.kind == 'local' and holds_pointer(kind)):
+            # the device may read a field
             return use('unknown', 'it is kept as an integer in `%s`' % text(left))
         use('stored')
         return self._object(target, func if target.kind == 'local' else None,
@@ -373,13 +415,14 @@ class Pointers:
         if name in ('likely', 'unlikely', 'IS_ERR_OR_NULL', 'BUG_ON', 'WARN_ON',
                     'WARN_ON_ONCE'):
             return use('tested')
-        if name in _HARMLESS or prints(name):
+        if name in _HARMLESS or prints(call):
             return use('read')
         callee = self.driver.resolve(name, func) if name else None
-        if callee is not None and not integer:
+        if callee is not None:
             return self._into(callee, index, call, use, origin, out, seen)
         macro = self.driver.macro(name) if name else None
-        if macro is not None:
+        if macro is not None and not integer \
+                and not sets_argument(self.driver, call):
             words = {t.text for t in c.tokenize(macro.body) if t.kind == 'id'}
             if not words & (ADDRESS | _OTHER_RELEASE | _SLAB | _MAPPING
                             | RELEASE.keys()) and not any(
@@ -396,15 +439,12 @@ class Pointers:
             return use('unknown', '%s() gets it and could not be parsed'
                        % callee.name)
         param = callee.params[index]
-        if not param.type.pointers and not param.type.dims:
+        if not param.type.pointers and not param.type.dims \
+                and not holds_pointer(self.driver.expand(param.type)):
             return use('unknown', '%s() takes it as an integer' % callee.name)
         use('stored')
         return self._object(Object('local', callee.name, param.name), callee,
                             origin, out, seen)
-
-    def assigned(self, obj: Object, func: c.Function | None) -> Iterator[Use]:
-        return (u for u in self.uses(obj, func)
-                if u.kind == 'assigned' and u.of == obj)
 
 
 _NOWHERE = c.Expr(c.Token('op', '', 0, 0, 0, 0), c.Token('op', '', 0, 0, 0, 0))

@@ -148,7 +148,7 @@ def _argument(driver: Driver, definitions: Definitions, pointers: Pointers,
                         % name)
     if is_register(name):
         return True
-    if prints(name):
+    if prints(call):
         return False
     callee = driver.resolve(name, func) if name else None
     index = next((i for i, a in enumerate(call.args) if a is node), -1)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Lines that spatch wrote are laid out as in the kernel."""
+from __future__ import annotations
+
+import pytest
+
+from cocci_dma import layout
+
+LONG = (b'\t\td->next = cpu_to_le32(card->descs_dma + (d - card->descs + 1)'
+        b' * sizeof(*d));\n')
+
+
+@pytest.mark.parametrize('line, laid_out', [
+    (LONG, b'\t\td->next = cpu_to_le32(card->descs_dma +\n'
+           b'\t\t\t\t      (d - card->descs + 1) * sizeof(*d));\n'),
+    (b'\tif ((card->buffer = dma_alloc_coherent(dev, 512, &card->buffer_dma,'
+     b' GFP_KERNEL)) == NULL)\n',
+     b'\tif ((card->buffer = dma_alloc_coherent(dev, 512, &card->buffer_dma,\n'
+     b'\t\t\t\t\t       GFP_KERNEL)) == NULL)\n'),
+    (b'\t        foo(a);\n', b'\t\tfoo(a);\n')])
+def test_new_lines(line: bytes, laid_out: bytes) -> None:
+    assert layout.tidy(b'', line) == laid_out
+    assert layout.tidy(b'', laid_out) == laid_out
+
+
+@pytest.mark.parametrize('line', [
+    b'\tpr_info("a long text, with commas, ' + b'x' * 80 + b'", 1, 2);\n',
+    b'\tshort(a, b);\n',
+    b'\tx = ' + b'a + ' * 30 + b'b;\n'])
+def test_left_as_they_are(line: bytes) -> None:
+    assert layout.tidy(b'', line) == line
+
+
+def test_old_lines_stay() -> None:
+    assert layout.tidy(b'int a;\n' + LONG, LONG) == LONG
+
+
+def test_above_the_limit_a_part_may_stay_long() -> None:
+    line = (b'\t\td->next = prev ? cpu_to_le32(card->ring_dma +'
+            b' (prev - card->ring) * sizeof(*prev)) : 0;\n')
+    assert layout.tidy(b'', line) == (
+        b'\t\td->next = prev ? cpu_to_le32(card->ring_dma +\n'
+        b'\t\t\t\t\t     (prev - card->ring) * sizeof(*prev)) : 0;\n')
