@@ -207,6 +207,18 @@ def checkpatch() -> Path:
     return prepared() / "scripts" / "checkpatch.pl"
 
 
+def complaints(diff: bytes) -> list[tuple[str, str]]:
+    """What checkpatch --strict has against the added lines of `diff`: (file, complaint)."""
+    command = ["perl", str(checkpatch()), "--strict", "--no-tree", "--no-signoff"]
+    command += ["--ignore=COMMIT_MESSAGE", "--no-summary", "--terse", "--showfile"]
+    command += ["--show-types", "--color=never", "-q", "-"]
+    done = subprocess.run(
+        command, input=diff, cwd=prepared(), capture_output=True, check=False
+    )
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    return [tuple(re.split(r":\d+: ", line, maxsplit=1)) for line in lines]
+
+
 def build(
     folder: Path, jobs: int = 2, cflags: Sequence[str] = (), keep_going: bool = True
 ) -> BuildResult:
