@@ -215,8 +215,13 @@ def complaints(diff: bytes) -> list[tuple[str, str]]:
     done = subprocess.run(
         command, input=diff, cwd=prepared(), capture_output=True, check=False
     )
-    lines = done.stdout.decode("utf-8", "replace").splitlines()
-    return [tuple(re.split(r":\d+: ", line, maxsplit=1)) for line in lines]
+    said = []
+    for line in done.stdout.decode("utf-8", "replace").splitlines():
+        place = re.match(r"(\S+?):\d+: (.*)", line)
+        assert place, line
+        said.append((place[1], place[2]))
+    assert done.returncode == (1 if said else 0), done.stderr.decode("utf-8", "replace")
+    return said
 
 
 def build(
