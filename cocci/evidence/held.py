@@ -29,6 +29,7 @@ class Point:
     doubts: list[str] = field(default_factory=list)
     after: Exit | None = None
     between: list[Held] = field(default_factory=list)
+    called: set[str] = field(default_factory=set)   # on the way to after
     #: (kind, object) given back since the exit before, and on the way to after
     dropped: set[tuple[str, str]] = field(default_factory=set)
     between_dropped: set[tuple[str, str]] = field(default_factory=set)
@@ -60,6 +61,7 @@ class Walk:
     def __init__(self, unwinder: Unwinder):
         self.of = unwinder
         self.point = Point()
+        self.called: set[str] = set()       # functions in no table
         self._asked: set[str] = set()       # what an exit so far has asked for
         self._read: set[str] = set()        # what a variable has a copy of
 
@@ -310,6 +312,7 @@ class Walk:
         self._unknown(call, guard, loop)
 
     def _unknown(self, call: c.Call, guard: str, loop: c.Stmt | None) -> None:
+        self.called.add(call.name)
         for item in self.point.held:
             if item.kind in ('skb', 'memory', 'page') and any(
                     text(strip(a)) == item.obj for a in call.args) \
@@ -552,11 +555,12 @@ def _look_ahead(of: Unwinder, stmt: c.Stmt, point: Point) -> None:
                 if found is not None and found.failure \
                         and not retries(found.path):
                     walk.events(item.cond, '', None)
-                    tested = walk._tested(item.cond)
                     point.after = found
-                    point.between = [h for h in walk.point.held
-                                     if h not in tested]
+                    # with what this exit finds not to be there: its label
+                    # may undo half of it
+                    point.between = walk.point.held
                     point.between_dropped = walk.point.dropped
+                    point.called = walk.called
                     return
                 if any(isinstance(x, (c.Return, c.Goto)) for x in item.walk()):
                     return

@@ -197,6 +197,7 @@ class Held:
     others: tuple[str, ...] = ()    # further places that the object went to
     lost: str = ''            # why these places cannot be told any more
     undoers: tuple[str, ...] = ()   # functions that by their names give it back
+    helped: bool = False      # an exit's helper would release it
     result: str = ''          # the pointer that the call gave, if it did
     undo: str = ''            # the call of an undoer, once somebody has asked
 

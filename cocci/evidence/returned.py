@@ -288,20 +288,22 @@ class Returned:
             for func in self.of.driver.functions_with('kfree', 'kvfree'))
 
     def _callers_free(self, param: c.Variable) -> bool:
-        """Does every caller free the argument when the function fails?"""
+        """Does a caller free the argument when the function fails?
+
+        One that does proves that the function must not.
+        """
         index = next(i for i, p in enumerate(self.func.params) if p is param)
-        places = self.of.driver.calls_to(self.func)
-        for place in places:
+        for place in self.of.driver.calls_to(self.func):
             other = Unwinder(self.of.driver, place.function)
             stmt = other.up.statement(place.node)
             test = stmt if isinstance(stmt, c.If) else following(other.up, stmt)
             found = other.exit_of(test) if test is not None else None
             if found is None or index >= len(place.node.args):
-                return False
+                continue
             given = text(strip(place.node.args[index]))
-            if not any(action.key[1] == given for action in found.path.actions):
-                return False
-        return bool(places) and not self.of.driver.addresses_of(self.func)
+            if any(action.key[1] == given for action in found.path.actions):
+                return True
+        return False
 
     def _is_count(self, value: c.Expr) -> bool:
         """Is it the number of what was done so far?"""

@@ -292,7 +292,7 @@ class Builder:
                 if item.kind == self.mapped or not self._unmaps(action):
                     return True
                 # it would unmap the failed handle along with the buffer
-                self.forget_handle = True
+                self.forget_handle = item.helped = True
         return False
 
     def _spares_this(self, path: Path, loop: c.Loop) -> None:
@@ -350,7 +350,8 @@ class Builder:
             self._no_doubts()
             return wanted
         theirs = self._keys(after.path)
-        if before is None and 'mapping_error' in text(after.stmt.cond):
+        if before is None and (needed or
+                               'mapping_error' in text(after.stmt.cond)):
             swept = {a.key for a in after.path.actions if self._sweeps(a.call)}
             if swept:
                 wanted = swept | {self._key(h) for h in needed
@@ -366,7 +367,13 @@ class Builder:
             theirs -= {k for k in theirs if k[:2] == (item.kind, item.obj)
                        or k[0] == 'call' and k[1].split('(')[0]
                        in item.undoers}
-        due = {k for k in wanted if k[:2] not in self.point.between_dropped}
+        if self.point.called:
+            # what is stopped there was started on the way
+            theirs = {k for k in theirs if k in wanted or k[0] != 'call'
+                      or _RELEASING.search(k[1].split('(')[0])}
+        helped = {self._key(h) for h in needed if h.helped}
+        due = {k for k in wanted - helped
+               if k[:2] not in self.point.between_dropped}
         if theirs == due:
             self.confirmed = True
             return wanted
@@ -454,7 +461,8 @@ class Builder:
         lacking = wanted - theirs
         extra = theirs - wanted
         params = {p.name for p in self.func.params}
-        guesses = {self._key(h) for h in needed if not h.known}
+        guesses = {self._key(h) for h in needed if not h.known
+                   and self.point.called.isdisjoint(h.undoers)}
         if unmaps and not (lacking - guesses) and all(
                 self._before_point(k) for k in extra):
             return theirs
