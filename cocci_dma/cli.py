@@ -181,8 +181,8 @@ def bench_driver(folders: Sequence[Path], junit: Path | None,
                                                      **how))
     _out(table.text(results.rows, shutil.get_terminal_size((100, 0)).columns))
     for name, conversion in results.conversions.items():
-        if conversion.refusals:
-            _err('%s:\n%s' % (name, report.text(conversion.refusals)))
+        _err(''.join('%s: %s' % (name, line) for line in
+                     report.text(conversion.refusals).splitlines(True)))
     if junit is not None:
         table.write_junit(results.rows, junit)
     return 1 if any(row.problem for row in results.rows) else 0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import time
 from typing import Callable, Iterable, Sequence
 
 #: Variables that would change what make and gcc do.
@@ -19,6 +21,18 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def remove(folder: str | os.PathLike[str]) -> None:
+    """Remove a folder.
+
+    What a killed program had begun to write may still appear for a moment.
+    """
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            break
+        time.sleep(0.1)
 
 
 def plain_environment() -> dict[str, str]:

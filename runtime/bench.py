@@ -2,7 +2,6 @@
 """The whole bench: folders of drivers in, results out."""
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterable, Sequence
@@ -10,7 +9,7 @@ from typing import Iterable, Sequence
 from cocci_dma import Trouble, run
 
 from . import case, forms, initramfs, kernel, matrix
-from .qemu import EDU, MEMORY, TIME_LIMIT, Qemu
+from .qemu import EDU, MEMORY, TIME_LIMIT, Qemu, require
 
 
 @dataclass
@@ -43,6 +42,7 @@ class Results:
 def bench(folders: Iterable[Path], options: Options) -> Results:
     """Convert, build and boot the drivers in `folders`.  Raises Trouble."""
     cases = _distinct(map(case.read, folders))
+    require()
     program = options.program
     extra = ''
     if program is not None:
@@ -53,7 +53,7 @@ def bench(folders: Iterable[Path], options: Options) -> Results:
         built = kernel.prepare(options.profile, extra)
         qemu = Qemu(built, options.devices, options.qemu_options,
                     options.memory, options.time_limit)
-        with tempfile.TemporaryDirectory(prefix='cocci-dma-') as folder:
+        with run.scratch() as folder:
             work = Path(folder).resolve()
             guest = matrix.Guest(
                 initramfs.build_init(work),

@@ -71,8 +71,10 @@ def make(cases: Sequence[Case], kernel: Kernel, work: Path,
              for kind in ('old', 'converted')}
     conversions = _convert(forms['converted'], options)
     every = [*forms['old'], *forms['converted'],
-             *(_spoil(form, wrong, work / ('wrong.' + wrong.name))
-               for form in forms['converted'] for wrong in form.case.wrong)]
+             *(_spoil(form, wrong, work / ('wrong.%d' % number)
+                      / form.tree.name)
+               for form in forms['converted']
+               for number, wrong in enumerate(form.case.wrong))]
     trees: dict[Path, list[Form]] = {}
     for form in every:
         trees.setdefault(form.tree, []).append(form)
@@ -148,9 +150,14 @@ def _convert(forms: Sequence[Form], options: run.Options
         conversion, path = locate(edit.source.path)
         conversion.diff += report.diff([replace(edit, path=path)])
     for finding in result.findings:
-        if finding.kind == 'refusal':
-            conversion, path = locate(result.tree.absolute(finding.path))
-            conversion.refusals.append(replace(finding, path=path))
+        if finding.kind != 'refusal':
+            continue
+        conversion, path = locate(result.tree.absolute(finding.path))
+        evidence = tuple(
+            replace(one, path=locate(result.tree.absolute(one.path))[1])
+            for one in finding.evidence)
+        conversion.refusals.append(replace(finding, path=path,
+                                           evidence=evidence))
     return conversions
 
 

@@ -15,7 +15,6 @@ import errno
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Callable, Sequence
@@ -30,7 +29,7 @@ TARBALL = Path('/usr/src') / (SOURCE_PACKAGE + '.tar.xz')
 #: Debian packages for unpacking, configuring and building a kernel and its
 #: modules.
 PACKAGES = (SOURCE_PACKAGE, 'bc', 'bison', 'flex', 'gcc', 'libc6-dev',
-            'libelf-dev', 'make', 'perl', 'xz-utils')
+            'libelf-dev', 'lz4', 'make', 'perl', 'xz-utils')
 
 #: The kernel is built with so many jobs at most.
 JOBS = min(os.cpu_count() or 1, 4)
@@ -70,25 +69,17 @@ def made(folder: Path, make: Callable[[Path], None]) -> Path:
         with filelock.FileLock(folder.with_suffix('.lock')):
             if folder.is_dir():
                 return folder
-            _remove(work)
+            process.remove(work)
             work.mkdir()
             try:
                 make(work)
                 work.rename(folder)
             except BaseException:
-                _remove(work)
+                process.remove(work)
                 raise
     except OSError as error:
         raise Trouble(_disk(error, folder)) from None
     return folder
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, also when a killed compiler still writes into it."""
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
 
 
 def _disk(error: OSError, folder: Path) -> str:

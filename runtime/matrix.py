@@ -15,7 +15,7 @@ from typing import Callable, Iterable, Iterator, Sequence
 from cocci_dma import Trouble
 
 from . import initramfs, ktap
-from .case import Case
+from .case import Case, Wrong
 from .forms import Form
 from .kernel import Kernel
 from .qemu import MODES, Boot, Qemu
@@ -28,8 +28,8 @@ INJECT_MODE = 'iommu'
 #: Machines at once.
 PARALLEL = 2
 
-#: A boot of many runs would make the other processor wait for it.
-_RUNS = 24
+#: Runs in one boot: more would make the other processors wait for it.
+_RUNS = 40
 
 #: Called with the number of runs done and of all.
 Progress = Callable[[int, int], None]
@@ -52,13 +52,20 @@ class Task:
 class Batch:
     """A boot, and what shall run in it.
 
-    alone: what the guest does not come to is left out.
+    leaks: look for lost memory.  wrong: this form alone, and only until its
+    oracle speaks.
     """
 
     mode: str
     tasks: tuple[Task, ...]
     leaks: bool = False
-    alone: bool = False
+    wrong: Wrong | None = None
+
+    def is_enough(self, said: str) -> bool:
+        """Has the guest said what is waited for?"""
+        return self.wrong is not None and any(
+            self.wrong.oracle in judge(one).said
+            for one in ktap.parse(said).runs)
 
 
 @dataclass
@@ -149,9 +156,10 @@ class Matrix:
         initramfs.write(self.kernel, image,
                         _contents(batch, self.guest, plan))
         boot = self.qemu.boot(batch.mode, image, stem.with_suffix('.log'),
-                              leaks=batch.leaks, runs=len(batch.tasks))
+                              batch.leaks,
+                              batch.is_enough if batch.wrong else None)
         image.unlink()
-        return _judge(batch, boot)
+        return judge_boot(batch, boot)
 
 
 # --- What is to be run ------------------------------------------------------
@@ -177,7 +185,7 @@ def _plan(forms: Sequence[Form], kasan: bool) -> Iterator[Batch]:
     for form in forms:
         if form.wrong:
             yield Batch(form.wrong.mode, (Task(form), Task(form, True)),
-                        leaks=True, alone=True)
+                        form.wrong.oracle == 'kmemleak', form.wrong)
 
 
 def _plan_file(batch: Batch, guest: Guest) -> str:
@@ -219,13 +227,14 @@ def _contents(batch: Batch, guest: Guest, plan: Path) -> dict[str, Path]:
 
 # --- What came of it --------------------------------------------------------
 
-def _judge(batch: Batch, boot: Boot
+def judge_boot(batch: Batch, boot: Boot
            ) -> tuple[dict[tuple[str, str], Verdict], list[Batch]]:
     """Verdicts of a boot by (task, mode), and what must be booted again."""
     if boot.failure:
         raise Trouble(boot.failure)
     log = ktap.parse(boot.log)
-    end = 'the guest did not end in time' if boot.timed_out else ''
+    end = None if boot.enough else 'the guest fell silent' \
+        if boot.timed_out else 'the guest died'
     if log.planned is None:
         raise Trouble('the guest (%s) says nothing%s: %s' % (
             batch.mode, ' until its time is over' if boot.timed_out else '',
@@ -243,13 +252,13 @@ def _judge(batch: Batch, boot: Boot
                  if (task.name, batch.mode) not in verdicts)
     if not verdicts:
         raise Trouble('the guest (%s) runs nothing: %s' % (
-            batch.mode, log.trouble or end or _last(boot.log)))
+            batch.mode, log.trouble or _last(boot.log)))
     again = []
-    if left and not batch.alone:
+    if left and not batch.wrong:
         again = [replace(batch, tasks=left)]
     elif 'kmemleak' in runs:
         leaks = judge(runs['kmemleak'], end)
-        if leaks.said and len(batch.tasks) > 1 and not batch.alone:
+        if leaks.said and len(batch.tasks) > 1 and not batch.wrong:
             # Whose are they?
             return {}, [replace(batch, tasks=(task,))
                         for task in batch.tasks]
@@ -268,8 +277,9 @@ def _last(log: str) -> str:
 
 def _rows(forms: Sequence[Form],
           verdicts: dict[tuple[str, str], Verdict]) -> Iterator[Row]:
-    """All results, in the order of the forms, and what is wrong with them."""
-    for form in forms:
+    """All results, case by case, and what is wrong with them."""
+    order = list(dict.fromkeys(form.case.name for form in forms))
+    for form in sorted(forms, key=lambda form: order.index(form.case.name)):
         mine = {mode: verdicts[form.name, mode] for mode in MODES
                 if (form.name, mode) in verdicts}
         injected = verdicts.get((form.name + '.inject', form.wrong.mode

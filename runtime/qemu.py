@@ -6,13 +6,14 @@ guest would behave differently.
 """
 from __future__ import annotations
 
-import shlex
+import contextlib
 import shutil
 import subprocess
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 from cocci_dma import Trouble, process
 
@@ -24,9 +25,15 @@ PACKAGE = 'qemu-system-x86'
 #: The device that all our own drivers are for.
 EDU = 'edu'
 
-#: Seconds for a boot; for one of many runs a tenth more for each.  A hundred
-#: times what is needed, since a machine may be busy.
-TIME_LIMIT = 120.0
+#: Seconds for which a guest may say nothing.  It takes two to start; but a
+#: machine may be busy.
+TIME_LIMIT = 60.0
+
+#: A guest that never falls silent may run so many times as long.
+_PATIENCE = 10
+
+#: Seconds between two looks at what a guest says.
+_POLL = 0.1
 
 #: Memory, in MB: all of it below the 28 bits that edu can address.
 MEMORY = 192
@@ -40,16 +47,29 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 # Without oops=panic, a power-off after an oops hangs.
-_APPEND = 'console=ttyS0 loglevel=6 printk.devkmsg=on panic=-1 oops=panic'
+_APPEND = ('console=ttyS0 loglevel=6 printk.devkmsg=on panic=-1 oops=panic '
+           'slab_debug=FZP,kmalloc-*')
+
+
+def require() -> None:
+    """Trouble when there is no QEMU."""
+    if shutil.which(PROGRAM) is None:
+        raise Trouble('%s is not on PATH: apt-get install %s'
+                      % (PROGRAM, PACKAGE))
 
 
 @dataclass(frozen=True)
 class Boot:
-    """What came of a boot: the serial console, and how it ended."""
+    """What came of a boot: the serial console, and how it ended.
+
+    enough: it was ended because it had said what was waited for.  failure:
+    what QEMU said when it could not go on.
+    """
 
     log: str
-    timed_out: bool
-    failure: str = ''       # what QEMU said when it could not go on
+    timed_out: bool = False
+    enough: bool = False
+    failure: str = ''
 
 
 class Qemu:
@@ -61,9 +81,6 @@ class Qemu:
     def __init__(self, kernel: Kernel, devices: Sequence[str] = (EDU,),
                  options: Sequence[str] = (), memory: int = MEMORY,
                  time_limit: float = TIME_LIMIT):
-        if shutil.which(PROGRAM) is None:
-            raise Trouble('%s is not on PATH: apt-get install %s'
-                          % (PROGRAM, PACKAGE))
         self._kernel = kernel
         self._devices = tuple(devices)
         self._options = tuple(options)
@@ -86,7 +103,7 @@ class Qemu:
             str(self._memory), '-display', 'none', '-monitor', 'none',
             '-serial', 'file:%s' % log, '-nodefaults', '-no-reboot',
             '-kernel', str(self._kernel.image), '-initrd', str(initramfs),
-            '-append', '%s %s' % (_APPEND, words.strip()), *options]
+            '-append', ' '.join((_APPEND, words)).strip(), *options]
         if self._devices == (EDU,):
             # Time passes as fast as the guest can go: a transfer of edu, which
             # takes 100 ms, costs nothing.  Other devices may have to wait for
@@ -97,39 +114,55 @@ class Qemu:
         return command + list(self._options)
 
     def boot(self, mode: str, initramfs: Path, log: Path,
-             leaks: bool = False, runs: int = 1) -> Boot:
+             leaks: bool = False,
+             until: Callable[[str], bool] | None = None) -> Boot:
         """Run a guest until it powers off, panics, or its time is over.
 
-        runs: how many drivers it runs, each of which takes time.
+        until: told what the guest has said so far; True ends it.
         """
         command = self.command(mode, initramfs, log, leaks)
-        with self._lock:
+        said = log.with_suffix('.qemu')
+        with said.open('wb') as output, self._lock:
             if self._stopped:
-                return Boot('', False, 'interrupted')
+                return Boot('', failure='interrupted')
             # Dies with the thread that waits here, even one that is killed
             child = subprocess.Popen(
                 ['setpriv', '--pdeathsig', 'KILL', *command],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, start_new_session=True)
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True)
             self._live.add(child)
-        timed_out = False
         try:
-            said, _ = child.communicate(
-                timeout=self._time_limit * (1 + runs / 10))
-        except subprocess.TimeoutExpired:
-            timed_out = True
-            process.kill(child)
-            said, _ = child.communicate()
+            end = self._watch(child, log, until)
         finally:
+            process.kill(child)
+            child.wait()
             with self._lock:
                 self._live.discard(child)
         failure = ''
-        if child.returncode and not timed_out:
-            lines = said.decode('utf-8', 'replace').strip().splitlines()
-            failure = '%s: %s' % (shlex.join(command[:1]), lines[-1] if lines
+        if child.returncode and not end:
+            lines = _text(said).strip().splitlines()
+            failure = '%s: %s' % (PROGRAM, lines[-1] if lines
                                   else 'exit %d' % child.returncode)
-        text = log.read_text('utf-8', 'replace') if log.exists() else ''
-        return Boot(text.replace('\r', ''), timed_out, failure)
+        return Boot(_text(log), end == 'time', end == 'enough', failure)
+
+    def _watch(self, child: subprocess.Popen[bytes], log: Path,
+               until: Callable[[str], bool] | None) -> str:
+        """Wait for the end: '' by itself, `time` is over, or `enough`."""
+        start = last = time.monotonic()
+        size = 0
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_POLL)
+                return ''
+            now = time.monotonic()
+            said = log.stat().st_size if log.exists() else 0
+            if said != size:
+                size, last = said, now
+                if until is not None and until(_text(log)):
+                    return 'enough'
+            if now - last > self._time_limit \
+                    or now - start > self._time_limit * _PATIENCE:
+                return 'time'
 
     def stop(self) -> None:
         """Kill everything that runs, and start nothing more."""
@@ -137,3 +170,10 @@ class Qemu:
             self._stopped = True
             for child in self._live:
                 process.kill(child)
+
+
+def _text(path: Path) -> str:
+    """What a console printed."""
+    if not path.exists():
+        return ''
+    return path.read_text('utf-8', 'replace').replace('\r', '')

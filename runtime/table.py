@@ -18,14 +18,14 @@ from .qemu import MODES
 _INJECTED = 'calls fail'
 
 #: How many lines of evidence are shown for what is not as expected.
-_EVIDENCE = 8
+_LINES = 8
 
 
 def text(rows: Sequence[Row], width: int) -> str:
     """A line for each form, a column for each mode; then the problems."""
     table = rich.table.Table(box=rich.box.SIMPLE, pad_edge=False)
     for title in ('driver', 'form', *MODES, _INJECTED):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title in ('driver', 'form'))
     for case, mine in groupby(rows, lambda row: row.form.case.name):
         first = case
         for form, cells in groupby(mine, lambda row: row.form):
@@ -38,7 +38,7 @@ def text(rows: Sequence[Row], width: int) -> str:
     lines = [line.rstrip() for line in
              console.file.getvalue().splitlines()]    # type: ignore
     return '\n'.join(line for line in lines if line) + '\n' + \
-        ''.join(map(_problem, rows)) + _summary(rows)
+        ''.join(map(_evidence, rows)) + _summary(rows)
 
 
 def _cells(rows: Sequence[Row]) -> list[str]:
@@ -54,17 +54,22 @@ def _cell(row: Row) -> str:
     return said + (' (!)' if row.problem else '')
 
 
-def _problem(row: Row) -> str:
-    """What is not as expected of a row, with the lines that show it."""
-    if not row.problem:
+def _evidence(row: Row) -> str:
+    """What is not as expected of a row, and the lines that show it.
+
+    Also of a driver of which nothing was expected.
+    """
+    if not row.problem and (row.form.case.works is not None
+                            or row.verdict.clean):
         return ''
-    lines = ['%s: %s' % (row.name, row.problem)]
+    lines = ['%s: %s' % (row.name, row.problem
+                         or ', '.join(row.verdict.oracles))]
     for oracle in row.verdict.oracles:
         said = row.verdict.said[oracle]
-        lines += ['  %s: %s' % (oracle, line) for line in said[:_EVIDENCE]]
-        if len(said) > _EVIDENCE:
+        lines += ['  %s: %s' % (oracle, line) for line in said[:_LINES]]
+        if len(said) > _LINES:
             lines.append('  %s: and %d more' % (oracle,
-                                                len(said) - _EVIDENCE))
+                                                len(said) - _LINES))
     return '\n'.join(lines) + '\n'
 
 
@@ -90,7 +95,7 @@ def write_junit(rows: Iterable[Row], path: Path) -> None:
             if row.problem:
                 failure = ElementTree.SubElement(test, 'failure',
                                                  message=row.problem)
-                failure.text = _printable(_problem(row))
+                failure.text = _printable(_evidence(row))
             out = ElementTree.SubElement(test, 'system-out')
             out.text = _printable('\n'.join(row.verdict.log))
     tree = ElementTree.ElementTree(suites)

@@ -76,10 +76,10 @@ class Verdict:
             lines.append(line)
 
 
-def judge(run: ktap.Run, end: str = '') -> Verdict:
+def judge(run: ktap.Run, end: str | None = None) -> Verdict:
     """The verdict on one run.
 
-    end: how the boot ended, when the run did not.
+    end: how the boot ended; None while it goes on, or when we ended it.
     """
     verdict = Verdict(log=run.log)
     for step in run.steps:
@@ -93,8 +93,8 @@ def judge(run: ktap.Run, end: str = '') -> Verdict:
                 verdict.say(oracle, line)
                 break
         verdict.corrupted |= _CORRUPTS.search(line) is not None
-    if not run.ended:
-        verdict.say('crash', end or 'the guest ended in the middle')
+    if not run.ended and end is not None:
+        verdict.say('crash', end)
         for line in run.log[-_LAST_LINES:]:
             verdict.say('crash', line)
     return verdict
