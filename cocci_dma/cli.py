@@ -164,7 +164,8 @@ def coccicheck(paths: Sequence[str], names: Sequence[str], kdir: str | None,
 @click.option('--profile', envvar='RUNTIME_PROFILE', default='default',
               metavar='|'.join(kernel.PROFILES), help='Kernel to boot '
               '(default: $RUNTIME_PROFILE).')
-@click.option('--time-limit', type=click.FloatRange(1), metavar='SECONDS',
+@click.option('--time-limit', type=click.FloatRange(0, min_open=True),
+              metavar='SECONDS',
               default=bench.TIME_LIMIT, help='For a boot.')
 @click.option('--junit', metavar='FILE', type=click.Path(path_type=Path),
               help='Write the results as JUnit XML, too.')
@@ -183,6 +184,9 @@ def bench_driver(folders: Sequence[Path], junit: Path | None,
     for name, conversion in results.conversions.items():
         _err(''.join('%s: %s' % (name, line) for line in
                      report.text(conversion.refusals).splitlines(True)))
+    for name, missing in results.left_out.items():
+        _err('%s: left out: there is no rule %s\n' % (name,
+                                                     ', '.join(missing)))
     if junit is not None:
         table.write_junit(results.rows, junit)
     return 1 if any(row.problem for row in results.rows) else 0

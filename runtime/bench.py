@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from cocci_dma import Trouble, run
+from cocci_dma import Trouble, rules, run
 
 from . import case, forms, initramfs, kernel, matrix
 from .qemu import EDU, MEMORY, TIME_LIMIT, Qemu, require
@@ -33,15 +33,20 @@ class Options:
 
 @dataclass
 class Results:
-    """What came of it: rows in the order of the folders."""
+    """What came of it: rows in the order of the folders.
+
+    left_out: case -> the rules without which it makes no sense.
+    """
 
     rows: list[matrix.Row]
     conversions: dict[str, forms.Conversion]
+    left_out: dict[str, list[str]]
 
 
 def bench(folders: Iterable[Path], options: Options) -> Results:
     """Convert, build and boot the drivers in `folders`.  Raises Trouble."""
-    cases = _distinct(map(case.read, folders))
+    every = _distinct(map(case.read, folders))
+    cases = [one for one in every if not missing_rules(one)]
     require()
     program = options.program
     extra = ''
@@ -67,7 +72,15 @@ def bench(folders: Iterable[Path], options: Options) -> Results:
     except OSError as error:
         raise Trouble('%s: %s' % (error.filename or 'the bench',
                                   error.strerror)) from None
-    return Results(rows, conversions)
+    return Results(rows, conversions,
+                   {one.name: missing_rules(one) for one in every
+                    if missing_rules(one)})
+
+
+def missing_rules(one: case.Case) -> list[str]:
+    """The rules that a case needs and that there are not."""
+    known = {rule.name for rule in rules.load()}
+    return [name for name in one.needs if name not in known]
 
 
 def _distinct(cases: Iterable[case.Case]) -> list[case.Case]:
@@ -94,16 +107,17 @@ def _is_script(program: Path) -> bool:
 
 
 def _require_runnable(program: Path) -> None:
-    """Trouble when the guest could not start it: there is no library."""
+    """Trouble when the guest could not start it."""
     try:
-        content = program.read_bytes()
+        with program.open('rb') as file:
+            first = file.readline(80)
     except OSError as error:
         raise Trouble('%s: cannot be read: %s'
                       % (program, error.strerror)) from None
-    if content[:2] == b'#!':
-        if not content.startswith(b'#!/bin/sh'):
+    if first.startswith(b'#!'):
+        if first.split()[0] != b'#!/bin/sh':
             raise Trouble('%s: the guest has only /bin/sh for scripts'
                           % program)
-    elif content[:4] != b'\x7fELF' or b'ld-linux' in content:
+    elif not initramfs.is_static(program):
         raise Trouble('%s: neither a script nor a static program: build it '
                       'with gcc -static' % program)

@@ -38,7 +38,8 @@ class Case:
     """A driver and its expectations.
 
     works: mode -> does the old form work there; None: nothing is known.
-    oracles: those that must speak of the old form.
+    oracles: those that must speak of the old form.  needs: rules without
+    which there is nothing to be seen.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Case:
     sizes: tuple[int, ...] = SIZES
     rounds: int = ROUNDS
     node: str = ''
+    needs: tuple[str, ...] = ()
     wrong: tuple[Wrong, ...] = field(default=())
 
     def old_is_as_expected(self, verdicts: dict[str, Verdict]
@@ -107,7 +109,7 @@ def read(folder: Path) -> Case:
 
 
 def _parse(folder: Path, table: dict[str, Any]) -> Case:
-    known = {'summary', 'old', 'guest', 'wrong'}
+    known = {'summary', 'needs', 'old', 'guest', 'wrong'}
     _only(table, known, 'the file')
     old = table.get('old')
     works = None
@@ -123,6 +125,7 @@ def _parse(folder: Path, table: dict[str, Any]) -> Case:
                 oracles, tuple(map(int, guest.get('sizes', SIZES))),
                 int(guest.get('transfers', ROUNDS)),
                 str(guest.get('node', '')),
+                tuple(map(str, table.get('needs', ()))),
                 tuple(_wrong(folder, name, one)
                       for name, one in table.get('wrong', {}).items()))
 

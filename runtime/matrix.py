@@ -19,7 +19,7 @@ from .case import Case, Wrong
 from .forms import Form
 from .kernel import Kernel
 from .qemu import MODES, Boot, Qemu
-from .verdict import Verdict, judge
+from .verdict import MEMORY_ORACLES, Verdict, judge
 
 #: Where calls are made to fail: there, the device cannot use an address that
 #: it was never given without being noticed.
@@ -52,13 +52,14 @@ class Task:
 class Batch:
     """A boot, and what shall run in it.
 
-    leaks: look for lost memory.  wrong: this form alone, and only until its
+    memory_checks: look for memory that is lost, freed twice or overwritten,
+    which takes longer.  wrong: this form alone, and only until its
     oracle speaks.
     """
 
     mode: str
     tasks: tuple[Task, ...]
-    leaks: bool = False
+    memory_checks: bool = False
     wrong: Wrong | None = None
 
     def is_enough(self, said: str) -> bool:
@@ -156,7 +157,7 @@ class Matrix:
         initramfs.write(self.kernel, image,
                         _contents(batch, self.guest, plan))
         boot = self.qemu.boot(batch.mode, image, stem.with_suffix('.log'),
-                              batch.leaks,
+                              batch.memory_checks,
                               batch.is_enough if batch.wrong else None)
         image.unlink()
         return judge_boot(batch, boot)
@@ -167,11 +168,11 @@ class Matrix:
 def _plan(forms: Sequence[Form], kasan: bool) -> Iterator[Batch]:
     """The boots for these forms, the longest first."""
     def together(mode: str, tasks: Iterable[Task],
-                 leaks: bool) -> Iterator[Batch]:
+                 checks: bool) -> Iterator[Batch]:
         every = tuple(tasks)
         count = -(-len(every) // _RUNS)
         for number in range(count):
-            yield Batch(mode, every[number::count], leaks)
+            yield Batch(mode, every[number::count], checks)
 
     converted = [form for form in forms if form.kind == 'converted']
     half = (len(converted) + 1) // 2
@@ -185,12 +186,12 @@ def _plan(forms: Sequence[Form], kasan: bool) -> Iterator[Batch]:
     for form in forms:
         if form.wrong:
             yield Batch(form.wrong.mode, (Task(form), Task(form, True)),
-                        form.wrong.oracle == 'kmemleak', form.wrong)
+                        form.wrong.oracle in MEMORY_ORACLES, form.wrong)
 
 
 def _plan_file(batch: Batch, guest: Guest) -> str:
     """What guest/init.c reads."""
-    lines = ['kmemleak %d' % batch.leaks]
+    lines = ['kmemleak %d' % batch.memory_checks]
     for task in batch.tasks:
         case = task.form.case
         lines.append('run %s' % task.name)

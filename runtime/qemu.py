@@ -47,8 +47,7 @@ MODES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 # Without oops=panic, a power-off after an oops hangs.
-_APPEND = ('console=ttyS0 loglevel=6 printk.devkmsg=on panic=-1 oops=panic '
-           'slab_debug=FZP,kmalloc-*')
+_APPEND = 'console=ttyS0 loglevel=6 printk.devkmsg=on panic=-1 oops=panic'
 
 
 def require() -> None:
@@ -91,13 +90,15 @@ class Qemu:
         self._stopped = False
 
     def command(self, mode: str, initramfs: Path, log: Path,
-                leaks: bool = False) -> list[str]:
+                memory_checks: bool = False) -> list[str]:
         """The command line for a boot in a mode of MODES.
 
-        leaks: shall the kernel be able to find lost memory?  It is slower.
+        memory_checks: shall the kernel be able to find lost and overwritten
+        memory?  It is slower.
         """
         words, options = MODES[mode]
-        words += '' if leaks else ' kmemleak=off'
+        words += (' slab_debug=FZP,kmalloc-*' if memory_checks
+                  else ' kmemleak=off')
         command = [
             PROGRAM, '-machine', 'q35', '-accel', 'tcg', '-m',
             str(self._memory), '-display', 'none', '-monitor', 'none',
@@ -114,13 +115,13 @@ class Qemu:
         return command + list(self._options)
 
     def boot(self, mode: str, initramfs: Path, log: Path,
-             leaks: bool = False,
+             memory_checks: bool = False,
              until: Callable[[str], bool] | None = None) -> Boot:
         """Run a guest until it powers off, panics, or its time is over.
 
         until: told what the guest has said so far; True ends it.
         """
-        command = self.command(mode, initramfs, log, leaks)
+        command = self.command(mode, initramfs, log, memory_checks)
         said = log.with_suffix('.qemu')
         with said.open('wb') as output, self._lock:
             if self._stopped:

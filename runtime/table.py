@@ -94,7 +94,8 @@ def write_junit(rows: Iterable[Row], path: Path) -> None:
                                 _INJECTED if row.inject else row.mode))
             if row.problem:
                 failure = ElementTree.SubElement(test, 'failure',
-                                                 message=row.problem)
+                                                 message=_printable(
+                                                     row.problem))
                 failure.text = _printable(_evidence(row))
             out = ElementTree.SubElement(test, 'system-out')
             out.text = _printable('\n'.join(row.verdict.log))

@@ -22,6 +22,9 @@ ORACLES = {
     'crash': 'the guest dies or hangs',
 }
 
+#: Those that speak only when the kernel checks memory.
+MEMORY_ORACLES = ('kasan', 'slub', 'kmemleak')
+
 #: The first pattern that is found in a line decides.
 _PATTERNS = tuple((re.compile(pattern), oracle) for pattern, oracle in (
     (r'^DMAR: \[.*[Ff]ault|^dmar_fault: \d+ callbacks suppressed', 'iommu'),
@@ -39,6 +42,9 @@ _PATTERNS = tuple((re.compile(pattern), oracle) for pattern, oracle in (
      r'|^(?:list_(?:add|del) corruption|refcount_t: |Bad page |BUG: Bad )'
      r'|swiotlb buffer is full', 'warning'),
 ))
+
+#: The first function of a module in what follows a report.
+_PLACE = re.compile(r'^(?:RIP: 0010:| (?:\? )?)(\w+\+0x\w+/0x\w+ \[\w+\])')
 
 #: Reports after which what follows in the same boot says nothing any more.
 _CORRUPTS = re.compile(r'^DMA-API: .* frees DMA memory')
@@ -87,11 +93,18 @@ def judge(run: ktap.Run, end: str | None = None) -> Verdict:
             verdict.transferred = True
         if not step.good:
             verdict.say(_oracle_of(step), '%s: %s' % (step.name, step.message))
+    reported = ''
     for line in run.log:
         for pattern, oracle in _PATTERNS:
             if pattern.search(line):
                 verdict.say(oracle, line)
+                reported = oracle
                 break
+        else:
+            place = _PLACE.match(line)
+            if place and reported:
+                verdict.say(reported, 'in ' + place[1])
+                reported = ''
         verdict.corrupted |= _CORRUPTS.search(line) is not None
     if not run.ended and end is not None:
         verdict.say('crash', end)

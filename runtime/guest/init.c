@@ -184,7 +184,7 @@ static bool use(const struct run *run, const char *when)
 	}
 
 	return do_step(format("transfer%s", when), transfer, run, &ret) &&
-	       (ret || stay_steady(run));
+	       (ret || run->inject || stay_steady(run));
 }
 
 /* Load, use, unload; returns whether the machine is still of use */
@@ -249,12 +249,14 @@ static bool inject_one(const struct run *run, const char *function, long nth)
 
 	if (!alive)
 		said = format("%s %s", where, trouble);
-	else if (calls < nth)
-		said = format("%ld calls, where there were more before", calls);
 	else if (!strncmp(trouble, "data: ", 6))
 		said = format("no error, but %s", trouble);
-	say_step(name, said);
-	say("  # %s: %s", where, ret ? trouble : "no error");
+	if (alive && calls < nth)
+		say_skipped(name, "the call was not made this time");
+	else
+		say_step(name, said);
+	say("  # %s: %s", where, ret ? trouble :
+	    driver_bound(run) ? "no error" : "no device is bound");
 	if (!alive)
 		return false;
 
