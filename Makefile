@@ -12,8 +12,8 @@ V ?= 0
 # Debian packages: to run the rules; to build and boot what came out; to test
 RUN_PACKAGES := coccinelle libpython3-dev python3 python3-click \
 	python3-filelock python3-rich diffutils
-RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex gcc \
-	libc6-dev libelf-dev lz4 make patch perl qemu-system-x86 xz-utils
+RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex \
+	gcc libc6-dev libelf-dev lz4 make patch perl qemu-system-x86 xz-utils
 TEST_PACKAGES := python3-pytest python3-pytest-xdist
 
 # What `make runtime` runs

@@ -184,6 +184,12 @@ def bench_driver(folders: Sequence[Path], junit: Path | None,
     for name, conversion in results.conversions.items():
         _err(''.join('%s: %s' % (name, line) for line in
                      report.text(conversion.refusals).splitlines(True)))
+    for row in results.rows:
+        if row.form.kind == 'old' and row.mode == 'direct' \
+                and row.form.case.works is None and 'data' in row.verdict.said:
+            _err('%s: note: the old form fails even in mode direct; if its '
+                 'device does not keep what is written to it, drive it by '
+                 '--guest\n' % row.form.case.name)
     for name, missing in results.left_out.items():
         _err('%s: left out: there is no rule %s\n' % (name,
                                                      ', '.join(missing)))

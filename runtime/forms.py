@@ -6,6 +6,7 @@ All are copies.  The converted one is what the rules make of it right now.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -192,7 +193,9 @@ def _build(forms: Sequence[Form], kernel: Kernel, tree: Path) -> None:
     said = kernel_source.run(
         ['make', '-k', '-C', str(kernel.build_folder), 'M=%s' % tree,
          '-j%d' % kernel_source.JOBS,
-         'KCFLAGS=-include %s' % COMPAT_HEADER], check=False)
+         'KCFLAGS=-include %s' % COMPAT_HEADER,
+         *(option + '=m' for form in forms for option in _options(form))],
+        check=False)
     order = tree / 'modules.order'
     built = [tree / Path(line).with_suffix('.ko') for line in
              order.read_text().splitlines()] if order.exists() else []
@@ -202,6 +205,15 @@ def _build(forms: Sequence[Form], kernel: Kernel, tree: Path) -> None:
         if not form.modules:
             raise Trouble('%s: its %s form does not build: %s' % (
                 form.case.folder, form.kind, _why(said, form, tree)))
+
+
+def _options(form: Form) -> set[str]:
+    """The options that a driver of a kernel tree is built by."""
+    texts = [path.read_text('utf-8', 'replace')
+             for name in ('Kbuild', 'Makefile')
+             for path in form.folder.glob('**/' + name)]
+    return set(re.findall(r'^obj-\$[({](CONFIG_\w+)[)}]', '\n'.join(texts),
+                          re.M))
 
 
 def _why(said: str, form: Form, tree: Path) -> str:
