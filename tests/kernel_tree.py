@@ -166,6 +166,23 @@ def checkpatch() -> Path:
     return prepared() / "scripts" / "checkpatch.pl"
 
 
+def complaints(diff: bytes) -> list[tuple[str, str]]:
+    """What checkpatch --strict has against the added lines of `diff`: (file, complaint)."""
+    command = ["perl", str(checkpatch()), "--strict", "--no-tree", "--no-signoff"]
+    command += ["--ignore=COMMIT_MESSAGE", "--no-summary", "--terse", "--showfile"]
+    command += ["--show-types", "--color=never", "-q", "-"]
+    done = subprocess.run(
+        command, input=diff, cwd=prepared(), capture_output=True, check=False
+    )
+    said = []
+    for line in done.stdout.decode("utf-8", "replace").splitlines():
+        place = re.match(r"(\S+?):\d+: (.*)", line)
+        assert place, line
+        said.append((place[1], place[2]))
+    assert done.returncode == (1 if said else 0), done.stderr.decode("utf-8", "replace")
+    return said
+
+
 def build(
     folder: Path, jobs: int = 2, cflags: Sequence[str] = (), keep_going: bool = True
 ) -> BuildResult:

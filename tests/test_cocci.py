@@ -21,7 +21,6 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,6 +35,9 @@ from cocci_dma import findings, report, rules, run
 import kernel_tree
 
 FIXTURES = Path(__file__).resolve().parent / 'fixtures'
+
+#: Folders of it that are for all rules together, each with a test of its own
+FOR_ALL_RULES = {'edu'}
 RULES = {rule.name: rule for rule in rules.load()}
 
 
@@ -117,7 +119,8 @@ def _text(path: Path) -> str:
 
 def _cases() -> list[Case]:
     cases = []
-    for folder in sorted(path for path in FIXTURES.iterdir() if path.is_dir()):
+    for folder in sorted(path for path in FIXTURES.iterdir() if path.is_dir()
+                         and path.name not in FOR_ALL_RULES):
         for path in sorted(folder.iterdir()):
             if path.suffix == '.c' or (path.is_dir() and not path.suffix):
                 cases.append(Case(folder.name, path.stem, path))
@@ -264,17 +267,10 @@ def _note(outcome: Outcome, converted: bool,
 
 def _checkpatch(diffs: bytes, results: dict[str, Outcome]) -> None:
     """Complaints about added lines, for the case that they belong to."""
-    done = subprocess.run(
-        ['perl', str(kernel_tree.checkpatch()), '--strict', '--no-tree',
-         '--no-signoff', '--ignore=COMMIT_MESSAGE', '--no-summary',
-         '--terse', '--showfile',
-         '--show-types', '--color=never', '-q', '-'],
-        input=diffs, cwd=kernel_tree.prepared(), capture_output=True,
-        check=False)
-    for line in done.stdout.decode('utf-8', 'replace').splitlines():
-        place = re.match(r'(?:\S*/)?run/([^/]+/[^/]+)/[^:]+:\d+: (.*)', line)
-        assert place, line
-        results[place[1]].checkpatch.append(place[2])
+    for path, complaint in kernel_tree.complaints(diffs):
+        place = re.match(r'(?:\S*/)?run/([^/]+/[^/]+)/', path)
+        assert place, (path, complaint)
+        results[place[1]].checkpatch.append(complaint)
 
 
 # --- Tokens -----------------------------------------------------------------
