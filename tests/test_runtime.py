@@ -439,6 +439,28 @@ def test_interrupted_kernel_build(tmp_path: Path) -> None:
     assert not _processes_naming(tmp_path)
 
 
+@in_qemu
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_boot(tmp_path: Path, number: signal.Signals) -> None:
+    """No machine goes on without us, even if we are killed."""
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / 'cocci-dma'), 'bench-driver',
+         str(SAMPLE)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, 'TMPDIR': str(tmp_path)}, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob('cocci-dma-*/*.log')):
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    time.sleep(0.5)
+    assert not _processes_naming(tmp_path)
+    if number == signal.SIGTERM:
+        _in_trouble(subprocess.CompletedProcess([], child.returncode, out,
+                                                err), 'interrupted')
+        assert not list(tmp_path.iterdir())
+
+
 def test_killed_kernel_build_is_begun_anew(tmp_path: Path) -> None:
     def fill(work: Path) -> None:
         assert list(work.iterdir()) == []
