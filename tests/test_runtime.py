@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -230,6 +231,17 @@ def test_recorded_hang() -> None:
     assert '# stopped: the machine is no longer clean' in log.rest
     assert _judged('hang')['hang.converted'].said == {
         'crash': ['transfer: hangs for 60 seconds']}
+
+
+def test_device_that_gives_up() -> None:
+    """QEMU ends when a driver asks edu for what it does not have."""
+    text = (LOGS / 'panic.log').read_text('utf-8')
+    task = matrix.Task(replace(_task('panic').form, kind='converted'))
+    batch = matrix.Batch('direct', (task,))
+    said = 'qemu: hardware error: EDU: DMA range out of bounds'
+    verdicts, again = matrix.judge_boot(batch, qemu.Boot(text, failure=said))
+    assert said in verdicts['panic.converted', 'direct'].said['crash']
+    assert not again
 
 
 def test_a_corrupting_run_spoils_those_after_it() -> None:
