@@ -18,7 +18,7 @@ from . import initramfs, ktap
 from .case import Case, Wrong
 from .forms import Form
 from .kernel import Kernel
-from .qemu import MODES, Boot, Qemu
+from .qemu import MODES, PROGRAM, Boot, Qemu
 from .verdict import MEMORY_ORACLES, Verdict, judge
 
 #: Where calls are made to fail: there, the device cannot use an address that
@@ -231,11 +231,11 @@ def _contents(batch: Batch, guest: Guest, plan: Path) -> dict[str, Path]:
 def judge_boot(batch: Batch, boot: Boot
            ) -> tuple[dict[tuple[str, str], Verdict], list[Batch]]:
     """Verdicts of a boot by (task, mode), and what must be booted again."""
-    if boot.failure:
-        raise Trouble(boot.failure)
     log = ktap.parse(boot.log)
     end = None if boot.enough else 'the guest fell silent' \
-        if boot.timed_out else 'the guest died'
+        if boot.timed_out else boot.failure or 'the guest died'
+    if boot.failure and log.planned is None:
+        raise Trouble('%s: %s' % (PROGRAM, boot.failure))
     if log.planned is None:
         raise Trouble('the guest (%s) says nothing%s: %s' % (
             batch.mode, ' until its time is over' if boot.timed_out else '',

@@ -141,9 +141,7 @@ class Qemu:
                 self._live.discard(child)
         failure = ''
         if child.returncode and not end:
-            lines = _text(said).strip().splitlines()
-            failure = '%s: %s' % (PROGRAM, lines[-1] if lines
-                                  else 'exit %d' % child.returncode)
+            failure = _reason(_text(said)) or 'exit %d' % child.returncode
         return Boot(_text(log), end == 'time', end == 'enough', failure)
 
     def _watch(self, child: subprocess.Popen[bytes], log: Path,
@@ -171,6 +169,13 @@ class Qemu:
             self._stopped = True
             for child in self._live:
                 process.kill(child)
+
+
+def _reason(said: str) -> str:
+    """The line that says why QEMU ended: a device may dump the processor."""
+    lines = said.strip().splitlines()
+    return next((line for line in lines if 'hardware error' in line),
+                lines[-1] if lines else '')
 
 
 def _text(path: Path) -> str:

@@ -18,7 +18,7 @@ from .qemu import MODES
 _INJECTED = 'calls fail'
 
 #: How many lines of evidence are shown for what is not as expected.
-_LINES = 8
+_LINES = 4
 
 
 def text(rows: Sequence[Row], width: int) -> str:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -232,6 +233,17 @@ def test_recorded_hang() -> None:
         'crash': ['transfer: hangs for 60 seconds']}
 
 
+def test_device_that_gives_up() -> None:
+    """QEMU ends when a driver asks edu for what it does not have."""
+    text = (LOGS / 'panic.log').read_text('utf-8')
+    task = matrix.Task(replace(_task('panic').form, kind='converted'))
+    batch = matrix.Batch('direct', (task,))
+    said = 'qemu: hardware error: EDU: DMA range out of bounds'
+    verdicts, again = matrix.judge_boot(batch, qemu.Boot(text, failure=said))
+    assert said in verdicts['panic.converted', 'direct'].said['crash']
+    assert not again
+
+
 def test_a_corrupting_run_spoils_those_after_it() -> None:
     text = ('KTAP version 1\n1..2\n'
             '  # Subtest: a.old\n  ok 1 load\n'
@@ -437,6 +449,28 @@ def test_interrupted_kernel_build(tmp_path: Path) -> None:
                 'interrupted')
     assert _folders(tmp_path) == []
     assert not _processes_naming(tmp_path)
+
+
+@in_qemu
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_boot(tmp_path: Path, number: signal.Signals) -> None:
+    """No machine goes on without us, even if we are killed."""
+    child = subprocess.Popen(
+        [sys.executable, str(ROOT / 'cocci-dma'), 'bench-driver',
+         str(SAMPLE)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, 'TMPDIR': str(tmp_path)}, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob('cocci-dma-*/*.log')):
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    time.sleep(0.5)
+    assert not _processes_naming(tmp_path)
+    if number == signal.SIGTERM:
+        _in_trouble(subprocess.CompletedProcess([], child.returncode, out,
+                                                err), 'interrupted')
+        assert not list(tmp_path.iterdir())
 
 
 def test_killed_kernel_build_is_begun_anew(tmp_path: Path) -> None:

@@ -108,38 +108,68 @@ int insert_module(const char *path, const char *parameters)
 	return ret;
 }
 
+static bool is_loaded(const char *path)
+{
+	return !access(format("/sys/module/%s", module_name(path)), F_OK);
+}
+
+/* One module may need another: those that fail are tried again */
 int load(const struct run *run, char *trouble, size_t size)
 {
-	int ret = 0;
+	bool progress;
+	int ret;
 	int i;
 
-	for (i = 0; i < run->nmodules && !ret; i++) {
-		ret = insert_module(run->modules[i], "");
-		if (ret)
-			snprintf(trouble, size, "%s: %s", run->modules[i],
-				 strerror(-ret));
-	}
+	do {
+		progress = false;
+		ret = 0;
+		for (i = 0; i < run->nmodules; i++) {
+			int err;
 
+			if (is_loaded(run->modules[i]))
+				continue;
+			err = insert_module(run->modules[i], "");
+			if (!err) {
+				progress = true;
+				continue;
+			}
+			ret = err;
+			snprintf(trouble, size, "%s: %s", run->modules[i],
+				 strerror(-err));
+		}
+	} while (ret && progress);
+
+	if (!ret)
+		trouble[0] = '\0';
 	return ret;
 }
 
 int unload(const struct run *run, char *trouble, size_t size)
 {
-	int ret = 0;
+	bool progress;
+	int ret;
 	int i;
 
-	for (i = run->nmodules - 1; i >= 0; i--) {
-		char *name = module_name(run->modules[i]);
+	do {
+		progress = false;
+		ret = 0;
+		for (i = run->nmodules - 1; i >= 0; i--) {
+			char *name = module_name(run->modules[i]);
 
-		if (access(format("/sys/module/%s", name), F_OK))
-			continue;
-		if (syscall(SYS_delete_module, name, O_NONBLOCK)) {
+			if (!is_loaded(name))
+				continue;
+			if (!syscall(SYS_delete_module, name, O_NONBLOCK)) {
+				progress = true;
+				continue;
+			}
 			ret = -errno;
 			snprintf(trouble, size, "%s: %s", name,
 				 strerror(errno));
 		}
-	}
+	} while (ret && progress);
 
+	if (!ret)
+		trouble[0] = '\0';
 	return ret;
 }
 
