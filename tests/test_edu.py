@@ -226,7 +226,8 @@ every_wrong_one = pytest.mark.parametrize(
 #: What no converted driver holds any more
 _OLD = re.compile(r'\b(?:isa_)?(?:virt_to_bus|bus_to_virt)\b'
                   r'|\bvirt_to_phys\b|\b__pa\b|\bPCI_DMA_\w+'
-                  r'|\bpci_\w*(?:consistent|map_(?:single|page|sg)|dma_mask)\b')
+                  r'|\bpci_\w*(?:consistent|map_(?:single|page|sg))\b'
+                  r'|\bpci_set_dma_mask\b')
 _COMMENT = re.compile(r'/\*.*?\*/|//[^\n]*', re.S)
 _MAP = re.compile(r'\bdma_map_(?:single|page)\(')
 _CHECK = re.compile(r'\bdma_mapping_error\(')
