@@ -180,7 +180,7 @@ def bench_driver(folders: Sequence[Path], junit: Path | None,
     with _progress('runs', True) as progress:
         results = bench.bench(folders, bench.Options(progress=progress,
                                                      **how))
-    _out(table.text(results.rows, shutil.get_terminal_size((100, 0)).columns))
+    _out(table.text(results.rows, shutil.get_terminal_size((120, 0)).columns))
     for name, conversion in results.conversions.items():
         _err(''.join('%s: %s' % (name, line) for line in
                      report.text(conversion.refusals).splitlines(True)))

@@ -89,6 +89,49 @@ def test_wrong_conversion_is_caught(results: bench.Results, name: str,
                                         '\n'.join(row.verdict.log))
 
 
+#: Faults in memory that dma-debug knows nothing of: name -> (oracle, patch)
+MEMORY_FAULTS = {
+    'lost': ('kmemleak', """--- a/edu_main.c
++++ b/edu_main.c
+@@ -77,5 +77,6 @@
+ 	bus = dma_map_single(dev, buf, count, DMA_TO_DEVICE);
+ 	if (dma_mapping_error(dev, bus)) {
+ 		ret = -ENOMEM;
+-		goto out_unlock;
++		mutex_unlock(&edu->lock);
++		return ret;
+ 	}
+"""),
+    'twice': ('slub', """--- a/edu_main.c
++++ b/edu_main.c
+@@ -91,5 +91,6 @@
+ 	mutex_unlock(&edu->lock);
+ out_free:
+ 	kfree(buf);
++	kfree(buf);
+ 	return ret ? ret : count;
+ }
+"""),
+}
+
+
+@in_qemu
+def test_memory_faults_are_caught(driver: Path) -> None:
+    (driver / 'wrong').mkdir()
+    lines = []
+    for name, (oracle, patch) in MEMORY_FAULTS.items():
+        (driver / 'wrong' / (name + '.patch')).write_text(patch)
+        lines += ['[wrong.%s]' % name, 'oracle = "%s"' % oracle]
+    (driver / case.FILE).write_text('\n'.join(lines))
+    done = bench.bench([driver], bench.Options())
+    wrong = {row.form.wrong.name: row for row in done.rows if row.form.wrong}
+    assert set(wrong) == set(MEMORY_FAULTS)
+    assert not any(row.problem for row in wrong.values()), _problems(
+        list(wrong.values()))
+    assert any('unreferenced object' in line
+               for line in wrong['lost'].verdict.log)
+
+
 # --- KTAP and verdicts ------------------------------------------------------
 
 def _recorded(name: str) -> ktap.Log:
