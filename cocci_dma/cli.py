@@ -181,22 +181,29 @@ def bench_driver(folders: Sequence[Path], junit: Path | None,
         results = bench.bench(folders, bench.Options(progress=progress,
                                                      **how))
     _out(table.text(results.rows, shutil.get_terminal_size((120, 0)).columns))
-    for name, conversion in results.conversions.items():
-        _err(''.join('%s: %s' % (name, line) for line in
-                     report.text(conversion.refusals).splitlines(True)))
-    for row in results.rows:
-        if row.form.kind == 'old' and row.mode == 'direct' \
-                and row.form.case.works is None \
-                and {'data', 'crash'} & set(row.verdict.said):
-            _err('%s: note: the old form fails even in mode direct; if its '
-                 'device does not keep what is written to it, drive it by '
-                 '--guest\n' % row.form.case.name)
-    for name, missing in results.left_out.items():
-        _err('%s: left out: there is no rule %s\n' % (name,
-                                                     ', '.join(missing)))
+    _err(''.join(_notes(results)))
     if junit is not None:
         table.write_junit(results.rows, junit)
     return 1 if any(row.problem for row in results.rows) else 0
+
+
+def _notes(results: bench.Results) -> Iterator[str]:
+    """What explains results of drivers of which nothing was expected."""
+    for row in results.rows:
+        if row.form.kind != 'old' or row.mode != 'direct' \
+                or row.form.case.works is not None:
+            continue
+        name = row.form.case.name
+        for line in report.text(results.conversions[name].refusals
+                                ).splitlines(keepends=True):
+            yield '%s: %s' % (name, line)
+        if {'data', 'crash'} & set(row.verdict.said):
+            yield ('%s: note: the old form fails even in mode direct; if its '
+                   'device does not keep what is written to it, drive it by '
+                   '--guest\n' % name)
+    for name, missing in results.left_out.items():
+        yield '%s: left out: there is no rule %s\n' % (name,
+                                                       ', '.join(missing))
 
 
 @cli.command('rules')

@@ -12,6 +12,8 @@ import rich.box
 import rich.console
 import rich.table
 
+from cocci_dma import Trouble
+
 from .matrix import Row
 from .qemu import MODES
 
@@ -80,7 +82,10 @@ def _summary(rows: Sequence[Row]) -> str:
 
 
 def write_junit(rows: Iterable[Row], path: Path) -> None:
-    """Write the results for tools that understand JUnit's XML."""
+    """Write the results for tools that understand JUnit's XML.
+
+    Raises Trouble.
+    """
     suites = ElementTree.Element('testsuites')
     for case, mine in groupby(rows, lambda row: row.form.case.name):
         members = list(mine)
@@ -101,7 +106,11 @@ def write_junit(rows: Iterable[Row], path: Path) -> None:
             out.text = _printable('\n'.join(row.verdict.log))
     tree = ElementTree.ElementTree(suites)
     ElementTree.indent(tree)
-    tree.write(path, encoding='utf-8', xml_declaration=True)
+    try:
+        tree.write(path, encoding='utf-8', xml_declaration=True)
+    except OSError as error:
+        raise Trouble('%s: cannot be written: %s'
+                      % (path, error.strerror)) from None
 
 
 def _printable(said: str) -> str:

@@ -360,6 +360,8 @@ def test_junit(tmp_path: Path) -> None:
     assert [test.attrib['name'] for test in suite] == ['old direct',
                                                        'old iommu']
     assert len(suite.findall('testcase/failure')) == 1
+    with pytest.raises(Trouble, match='nowhere/x.xml: cannot be written'):
+        table.write_junit(rows, tmp_path / 'nowhere' / 'x.xml')
 
 
 # --- Bad input --------------------------------------------------------------
@@ -610,6 +612,25 @@ def test_own_driver_and_guest_script(driver: Path, tmp_path: Path) -> None:
     assert 'drv.old iommu: data, iommu, dma-debug' in done.stdout
     assert {path: path.read_bytes() for path in driver.iterdir()} == before
     assert 'program: driving /dev/edu' in (tmp_path / 'junit.xml').read_text()
+
+
+@in_qemu
+def test_what_is_refused_is_told(driver: Path) -> None:
+    """A driver of which nothing is expected, and whose device is not there."""
+    (driver / case.FILE).unlink()
+    source = driver / 'edu_main.c'
+    source.write_text(source.read_text().replace(
+        'edu->bounce = kmalloc(EDU_DATA_SIZE, GFP_KERNEL);',
+        'edu->bounce = somebody_elses_buffer();').replace(
+        'kfree(edu->bounce);', '').replace(
+        'static struct edu_dev *edu_of(',
+        'static u8 buffer[EDU_DATA_SIZE];\n\n'
+        'static void *somebody_elses_buffer(void)\n{\n\treturn buffer;\n}'
+        '\n\nstatic struct edu_dev *edu_of(', 1))
+    done = _bench(driver)
+    assert done.returncode == 1
+    assert 'drv: edu_dma.c:' in done.stderr and 'refused' in done.stderr
+    assert 'drv.converted iommu: data, iommu' in done.stdout
 
 
 @in_qemu
