@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
