@@ -9,22 +9,27 @@ MODE ?= report
 M ?= $(if $(KDIR),,driver-sample)
 V ?= 0
 
-# Debian packages: to run the rules; to convert drivers and test what came out
+# Debian packages: to run the rules; to build and boot what came out; to test
 RUN_PACKAGES := coccinelle libpython3-dev python3 python3-click \
 	python3-filelock python3-rich diffutils
-TEST_PACKAGES := python3-pytest python3-pytest-xdist bc bison flex gcc \
-	libc6-dev libelf-dev linux-source-6.12 make patch perl xz-utils
+RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex \
+	gcc libc6-dev libelf-dev lz4 make patch perl qemu-system-x86 xz-utils
+TEST_PACKAGES := python3-pytest python3-pytest-xdist
+
+# What `make runtime` runs
+EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))
 
 flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
 	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
 
-.PHONY: help deps run-deps coccicheck convert lint test install uninstall \
-	need-m need-kdir
+.PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime test \
+	install uninstall need-m need-kdir
 
 help:
 	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
 	@echo 'make convert      rewrite the driver M=, in place'
 	@echo 'make lint         like coccicheck, but fail on findings'
+	@echo 'make runtime      boot drivers before and after their conversion in QEMU'
 	@echo 'make test         run the tests'
 	@echo 'make install      put the rules into the kernel tree KDIR='
 	@echo 'make uninstall    and remove them from there'
@@ -34,14 +39,16 @@ help:
 	@echo 'M=PATH      driver: a folder or a file, here or in KDIR'
 	@echo 'MODE=       report (default), patch, context, org; coccicheck only'
 	@echo 'COCCI=RULE  only this rule (its name or its .cocci file)'
+	@echo 'DRIVERS=    folders for make runtime;  JUNIT=FILE  results as XML'
 	@echo 'KDIR=DIR    kernel tree;  J=N  so many at once;  V=1  show commands'
 
-deps: packages = $(RUN_PACKAGES) $(TEST_PACKAGES)
+deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES) $(TEST_PACKAGES)
+runtime-deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES)
 run-deps: packages = $(RUN_PACKAGES)
 
 # dpkg-query also knows packages that were removed: hence the look at the
 # status.  Quick, so that other targets can depend on it.
-deps run-deps:
+deps runtime-deps run-deps:
 	@command -v dpkg-query >/dev/null || case ' $(MAKECMDGOALS) ' in \
 		*deps' '*) echo 'this is no Debian: install what is called' \
 			'there $(packages)' >&2; exit 2;; \
@@ -79,6 +86,10 @@ convert: need-m run-deps
 
 lint: need-m run-deps
 	@$(PYTHON) cocci-dma check $(flags) -- '$(M)'
+
+runtime: runtime-deps
+	@$(PYTHON) cocci-dma bench-driver $(if $(JUNIT),--junit '$(JUNIT)') \
+		$(or $(DRIVERS),driver-sample $(EDU_CASES))
 
 test: deps
 	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -p no:cacheprovider tests

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, Callable, Iterable, Iterator, NoReturn, Sequence
 import click
 import rich.console
 import rich.progress
+
+from runtime import bench, kernel, table
 
 from . import COCCI, Trouble, doctor, edit, report, rules, run
 
@@ -142,6 +145,67 @@ def coccicheck(paths: Sequence[str], names: Sequence[str], kdir: str | None,
     return _finish(result, 0)
 
 
+@cli.command('bench-driver')
+@click.argument('folders', metavar='DIR...', nargs=-1, required=True,
+                type=click.Path(path_type=Path))
+@click.option('--device', 'devices', multiple=True, metavar='LINE',
+              help='Value for QEMU\'s -device (default: edu; may be given '
+              'several times).')
+@click.option('--qemu', 'qemu_options', multiple=True, metavar='OPTION',
+              help='One more word for QEMU\'s command line.')
+@click.option('--guest', 'program', metavar='FILE',
+              type=click.Path(path_type=Path), help='Script (/bin/sh) or '
+              'static program that drives the device in the guest, instead '
+              'of writing to its device node and reading back.')
+@click.option('--config', metavar='FILE', type=click.Path(path_type=Path),
+              help='Kernel configuration that the driver needs.')
+@click.option('--memory', type=click.IntRange(64), default=bench.MEMORY,
+              metavar='MB', help='Of the guest.')
+@click.option('--profile', envvar='RUNTIME_PROFILE', default='default',
+              metavar='|'.join(kernel.PROFILES), help='Kernel to boot '
+              '(default: $RUNTIME_PROFILE).')
+@click.option('--time-limit', type=click.FloatRange(0, min_open=True),
+              metavar='SECONDS',
+              default=bench.TIME_LIMIT, help='For a boot.')
+@click.option('--junit', metavar='FILE', type=click.Path(path_type=Path),
+              help='Write the results as JUnit XML, too.')
+def bench_driver(folders: Sequence[Path], junit: Path | None,
+                 **how: Any) -> int:
+    """Convert drivers, and run both forms on QEMU's devices.
+
+    DIR holds a driver with its Kbuild; nothing in it is changed.  Exit code
+    1: something is not as it should be.  docs/runtime.md says more.
+    """
+    how['devices'] = how['devices'] or (bench.EDU,)
+    with _progress('runs', True) as progress:
+        results = bench.bench(folders, bench.Options(progress=progress,
+                                                     **how))
+    _out(table.text(results.rows, shutil.get_terminal_size((120, 0)).columns))
+    _err(''.join(_notes(results)))
+    if junit is not None:
+        table.write_junit(results.rows, junit)
+    return 1 if any(row.problem for row in results.rows) else 0
+
+
+def _notes(results: bench.Results) -> Iterator[str]:
+    """What explains results of drivers of which nothing was expected."""
+    for row in results.rows:
+        if row.form.kind != 'old' or row.mode != 'direct' \
+                or row.form.case.works is not None:
+            continue
+        name = row.form.case.name
+        for line in report.text(results.conversions[name].refusals
+                                ).splitlines(keepends=True):
+            yield '%s: %s' % (name, line)
+        if {'data', 'crash'} & set(row.verdict.said):
+            yield ('%s: note: the old form fails even in mode direct; if its '
+                   'device does not keep what is written to it, drive it by '
+                   '--guest\n' % name)
+    for name, missing in results.left_out.items():
+        yield '%s: left out: there is no rule %s\n' % (name,
+                                                       ', '.join(missing))
+
+
 @cli.command('rules')
 def list_rules() -> int:
     """List the rules."""
@@ -191,20 +255,32 @@ def _rules() -> list[rules.Rule]:
 @contextlib.contextmanager
 def _running(jobs: int, net: bool, verbose: bool) -> Iterator[run.Options]:
     """Options for a run, with a progress bar when somebody watches."""
-    options = run.Options(jobs=jobs, net=net, verbose=verbose)
-    console = rich.console.Console(stderr=True)
-    if not sys.stderr.isatty() or verbose:
-        yield options
+    with _progress('drivers', not verbose) as progress:
+        yield run.Options(jobs=jobs, net=net, verbose=verbose,
+                          progress=progress)
+
+
+@contextlib.contextmanager
+def _progress(what: str, wanted: bool) -> Iterator[run.Progress | None]:
+    """What to call with (done, total); None when nobody watches."""
+    if not sys.stderr.isatty() or not wanted:
+        yield None
         return
     columns = (rich.progress.BarColumn(),
                rich.progress.TaskProgressColumn(),
                rich.progress.TimeRemainingColumn())
-    with rich.progress.Progress(*columns, console=console,
-                                transient=True) as bar:
-        task = bar.add_task('drivers', total=None)
-        options.progress = lambda done, total: bar.update(
-            task, completed=done, total=total)
-        yield options
+    bar = rich.progress.Progress(*columns, transient=True,
+                                 console=rich.console.Console(stderr=True))
+    task = bar.add_task(what, total=None)
+
+    def tell(done: int, total: int) -> None:
+        bar.start()     # only now: somebody else may have had a bar before
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield tell
+    finally:
+        bar.stop()
 
 
 def _out(said: str | bytes) -> None:

@@ -26,7 +26,7 @@ TEST_MODULES = {
 #: Program -> Debian package: to show diffs.
 PROGRAMS = {'diff': 'diffutils'}
 
-#: To apply diffs, and to build what was converted.
+#: To apply diffs, and to build and boot what was converted.
 TEST_PROGRAMS = {
     'patch': 'patch',
     'perl': 'perl',
@@ -35,6 +35,8 @@ TEST_PROGRAMS = {
     'flex': 'flex',
     'bison': 'bison',
     'bc': 'bc',
+    'qemu-system-x86_64': 'qemu-system-x86',
+    'busybox': 'busybox-static',
 }
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import shutil
 import tempfile
-import time
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
-from . import groups, layout, source
+from . import groups, layout, process, source
 from .findings import (Coverage, Finding, Evidence, finish, from_event,
                        mapped)
 from .rules import Rule
@@ -377,20 +377,13 @@ def _chains(works: Sequence[groups.Work]) -> list[list[groups.Work]]:
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[str]:
-    """A folder for scratch copies, gone at the end whatever happens.
-
-    What a killed spatch had begun to write may still appear for a moment.
-    """
+def scratch() -> Iterator[str]:
+    """A folder for scratch copies, gone at the end whatever happens."""
     folder = tempfile.mkdtemp(prefix='cocci-dma-')
     try:
         yield folder
     finally:
-        for _ in range(20):
-            shutil.rmtree(folder, ignore_errors=True)
-            if not os.path.exists(folder):
-                break
-            time.sleep(0.1)
+        process.remove(folder)
 
 
 def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
@@ -410,14 +403,14 @@ def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
     batches = bundle(works)
     batches.sort(key=lambda batch: -sum(work.size for work in batch))
     total = sum(work.size for work in works)
-    with _scratch() as scratch:
-        spatch = Spatch(scratch, tree.base, net=options.net,
+    with scratch() as folder:
+        spatch = Spatch(folder, tree.base, net=options.net,
                         time_limit=options.time_limit,
                         verbose=options.verbose)
 
         def one(batch: Sequence[groups.Work]) -> _Part:
             part = _Part()
-            job(batch, spatch, scratch, part)
+            job(batch, spatch, folder, part)
             return part
 
         with futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:

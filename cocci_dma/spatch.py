@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Iterable, NamedTuple, Sequence
 
 from . import Trouble, source
+from .process import kill
 from .rules import Rule
 
 #: Seconds for one run.  The largest driver of the kernel that parses at all
@@ -114,7 +114,7 @@ class Spatch:
         with self._lock:
             self._stopped = True
             for process in self._live:
-                _kill(process)
+                kill(process)
 
     def _command(self, rule: Rule, mode: str) -> list[str]:
         # Headers are named one by one: with --include-headers spatch would
@@ -150,7 +150,7 @@ class Spatch:
         try:
             stdout, stderr = process.communicate(timeout=time_limit)
         except subprocess.TimeoutExpired:
-            _kill(process)
+            kill(process)
             process.communicate()
             return Run(timed_out=True)
         finally:
@@ -169,14 +169,6 @@ def _environment() -> dict[str, str]:
     # spatch dies of an unset HOME with "Fatal error: exception Not_found".
     env.setdefault('HOME', '/')
     return env
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and its children."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _events(path: str) -> list[dict[str, Any]]:

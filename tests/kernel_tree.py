@@ -16,37 +16,19 @@ Never write into the tree; build in a folder of your own, see build().
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import hashlib
-import os
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SOURCE_PACKAGE = "linux-source-6.12"
-TARBALL = Path("/usr/src") / f"{SOURCE_PACKAGE}.tar.xz"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
 
-#: Debian packages that unpacking, modules_prepare, module builds and checkpatch need.
-PACKAGES = (
-    SOURCE_PACKAGE,
-    "bc",
-    "bison",
-    "flex",
-    "gcc",
-    "libc6-dev",
-    "libelf-dev",
-    "make",
-    "perl",
-    "xz-utils",
-)
-
-#: Force-included when the old form of a driver is built, see build().
-COMPAT_HEADER = Path(__file__).resolve().parent / "include" / "cocci_dma_compat.h"
+from cocci_dma import Trouble  # noqa: E402
+from runtime import COMPAT_HEADER, kernel_source  # noqa: E402
 
 #: Upon tinyconfig: enough that the headers declare true functions, not stubs.
 CONFIG_FRAGMENT = """\
@@ -117,10 +99,6 @@ CONFIG_DEBUG_INFO_NONE=y
 """
 
 
-class KernelTreeError(Exception):
-    """The tree cannot be had; the message says what to install or what failed."""
-
-
 @dataclass(frozen=True)
 class Diagnostic:
     """One warning or error of the compiler, or (without a line) of objtool."""
@@ -172,29 +150,11 @@ class BuildResult:
         return [line for result in self.files.values() for line in result.errors]
 
 
-def missing_packages() -> list[str]:
-    """Those of PACKAGES that are not installed; all of them on a machine without dpkg."""
-    absent = []
-    for package in PACKAGES:
-        query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
-        try:
-            status = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-        except FileNotFoundError:
-            return list(PACKAGES)
-        if status.strip() != "installed":
-            absent.append(package)
-    return absent
-
-
 @functools.cache
 def prepared() -> Path:
     """The tree, ready for `make -C TREE M=FOLDER`; prepares it on the first use."""
-    tree = _cache_folder() / _key()
-    if not tree.is_dir():
-        with _locked(tree.with_suffix(".lock")):
-            if not tree.is_dir():
-                _prepare(tree)
-    return tree
+    folder = kernel_source.cache("kernel") / kernel_source.key(CONFIG_FRAGMENT)
+    return kernel_source.made(folder, _prepare)
 
 
 def source() -> Path:
@@ -236,10 +196,10 @@ def build(
     """
     folder = folder.resolve()
     if not (folder / "Kbuild").is_file() and not (folder / "Makefile").is_file():
-        raise KernelTreeError(f"{folder} holds neither Kbuild nor Makefile")
+        raise Trouble(f"{folder} holds neither Kbuild nor Makefile")
     sources = sorted(p.name for p in folder.glob("*.c") if not p.name.endswith(".mod.c"))
     if not sources:
-        raise KernelTreeError(f"{folder} holds no C file")
+        raise Trouble(f"{folder} holds no C file")
     objects = {name: (folder / name).with_suffix(".o") for name in sources}
     for path in objects.values():
         path.unlink(missing_ok=True)
@@ -250,7 +210,7 @@ def build(
     if cflags:
         command.append("KCFLAGS=" + " ".join(cflags))
     command += [path.name for path in objects.values()]
-    output = _run(command, check=False)
+    output = kernel_source.run(command, check=False)
     result = BuildResult(
         {name: FileResult(path.is_file()) for name, path in objects.items()}, output
     )
@@ -263,81 +223,11 @@ def old_form_flags() -> tuple[str, ...]:
     return ("-include", str(COMPAT_HEADER))
 
 
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "cocci-dma" / "kernel"
-
-
-def _key() -> str:
-    """Name of the tree: a hash of all that shapes it."""
-    if not TARBALL.is_file():
-        raise KernelTreeError(f"{TARBALL} is missing: install {' '.join(PACKAGES)}")
-    state = TARBALL.stat()
-    version = f"{SOURCE_PACKAGE} {state.st_size} {state.st_mtime_ns}"
-    compiler = _run(["gcc", "--version"]).splitlines()[0]
-    text = "\n".join((version, compiler, CONFIG_FRAGMENT))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _prepare(tree: Path) -> None:
-    """Unpack and prepare beside `tree`, then rename. The caller holds the lock."""
-    absent = missing_packages()
-    if absent:
-        raise KernelTreeError(f"the kernel tree needs packages: {' '.join(absent)}")
-    work = tree.with_suffix(".tmp")
-    if work.exists():  # left by a run that was killed, since the lock is ours
-        shutil.rmtree(work)
-    work.mkdir()
-    unpack = ["tar", "-x", "-f", str(TARBALL), "--strip-components=1", "-C", str(work)]
-    _run([*unpack, "--use-compress-program=xz -T0"])
-    make = ["make", "-s", "-C", str(work)]
-    _run([*make, "tinyconfig"])
-    with (work / ".config").open("a", encoding="utf-8") as config:
-        config.write(CONFIG_FRAGMENT)  # a later line wins over an earlier one
-    _run([*make, "olddefconfig"])
-    settings = set((work / ".config").read_text(encoding="utf-8").splitlines())
-    for line in CONFIG_FRAGMENT.splitlines():
-        if line.startswith("CONFIG_") and line not in settings:
-            raise KernelTreeError(f"the kernel does not accept {line}")
-        if line.startswith("#") and line.split()[1] + "=y" in settings:
-            raise KernelTreeError(f"the kernel insists on {line.split()[1]}")
-    _run([*make, f"-j{min(os.cpu_count() or 1, 4)}", "modules_prepare"])
-    work.rename(tree)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path` against other processes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _run(command: Sequence[str], check: bool = True) -> str:
-    """Run `command` free of make variables and locale; give back stdout and stderr."""
-    unwanted = re.compile(
-        r"MAKE|MFLAGS$|GNUMAKEFLAGS$|K?BUILD_|KCONFIG_|KCFLAGS$|LLVM|ARCH$|CROSS_|CC$|LC_|LANG"
-    )
-    environment = {name: text for name, text in os.environ.items() if not unwanted.match(name)}
-    environment["LC_ALL"] = "C"
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise KernelTreeError(f"{command[0]} is missing: install {' '.join(PACKAGES)}") from error
-    if check and done.returncode:
-        tail = "\n".join(done.stdout.splitlines()[-20:])
-        raise KernelTreeError(f"{' '.join(command)} failed:\n{tail}")
-    return done.stdout
+def _prepare(work: Path) -> None:
+    """Fill the folder `work`."""
+    kernel_source.unpack(work)
+    kernel_source.configure(work, CONFIG_FRAGMENT)
+    kernel_source.run(["make", "-s", "-C", str(work), f"-j{kernel_source.JOBS}", "modules_prepare"])
 
 
 _COMPILING = re.compile(r"  CC +(?:\[M\] +)?(?P<path>\S+)\.o$")

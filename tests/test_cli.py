@@ -18,8 +18,7 @@ import pytest
 from cocci_dma import doctor, edit, findings, groups, install, run, source
 from cocci_dma import Trouble, rules
 from conftest import ROOT, Run
-
-import kernel_tree
+from runtime import kernel_source
 
 CONVERTED_A = (b'#include "foo.h"\n\nint good(void *f)\n{\n'
                b'\tnew_map(dev, f);\n\t/* caf\xe9 */\n'
@@ -431,15 +430,17 @@ def test_doctor() -> None:
 
 
 def test_make_deps_installs_what_is_asked_for() -> None:
-    """By doctor, and by what prepares the kernel tree of the tests."""
+    """By doctor, and by what builds kernels."""
     makefile = (ROOT / 'Makefile').read_text().replace('\\\n', ' ')
-    lists = dict(re.findall(r'^(RUN|TEST)_PACKAGES := (.*)$', makefile, re.M))
-    run_packages, test_packages = (set(lists[name].split())
-                                   for name in ('RUN', 'TEST'))
+    lists = dict(re.findall(r'^(RUN|RUNTIME|TEST)_PACKAGES := (.*)$', makefile,
+                            re.M))
+    run_packages, runtime_packages, test_packages = (
+        set(lists[name].split()) for name in ('RUN', 'RUNTIME', 'TEST'))
     assert {*doctor.MODULES.values(), *doctor.PROGRAMS.values(),
             'coccinelle', 'libpython3-dev'} <= run_packages
-    assert {*doctor.TEST_MODULES.values(), *doctor.TEST_PROGRAMS.values(),
-            *kernel_tree.PACKAGES} <= test_packages
+    assert set(doctor.TEST_MODULES.values()) <= test_packages
+    assert {*doctor.TEST_PROGRAMS.values(),
+            *kernel_source.PACKAGES} <= runtime_packages
 
 
 # --- make -------------------------------------------------------------------

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Start other programs so that nothing of them is ever left behind."""
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from typing import Callable, Iterable, Sequence
+
+#: Variables that would change what make and gcc do.
+_UNWANTED = re.compile(r'MAKE|MFLAGS$|GNUMAKEFLAGS$|K?BUILD_|KCONFIG_|KCFLAGS$'
+                       r'|LLVM|ARCH$|CROSS_|CC$|LC_|LANG')
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a session of its own, and its children."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def remove(folder: str | os.PathLike[str]) -> None:
+    """Remove a folder.
+
+    What a killed program had begun to write may still appear for a moment.
+    """
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            break
+        time.sleep(0.1)
+
+
+def plain_environment() -> dict[str, str]:
+    """Our environment, free of make variables and of any locale."""
+    kept = {name: text for name, text in os.environ.items()
+            if not _UNWANTED.match(name)}
+    return kept | {'LC_ALL': 'C'}
+
+
+def run(command: Sequence[str],
+        on_line: Callable[[str], None] | None = None) -> tuple[int, str]:
+    """Run a command to its end; its exit status, its stdout and stderr.
+
+    on_line: called with each line as it comes.  Whatever ends the wait kills
+    the command and its children.  Raises FileNotFoundError.
+    """
+    with subprocess.Popen(command, env=plain_environment(),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT,
+                          start_new_session=True) as process:
+        assert process.stdout is not None
+        try:
+            told = _lines(process.stdout, on_line)
+            return process.wait(), told
+        except BaseException:
+            kill(process)
+            raise
+
+
+def _lines(stream: Iterable[bytes],
+           on_line: Callable[[str], None] | None) -> str:
+    every = []
+    for raw in stream:
+        every.append(raw.decode('utf-8', 'replace'))
+        if on_line is not None:
+            on_line(every[-1])
+    return ''.join(every)
