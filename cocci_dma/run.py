@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-import re
-import shutil
 import tempfile
 from concurrent import futures
 from dataclasses import dataclass, field, replace

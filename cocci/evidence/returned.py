@@ -178,7 +178,7 @@ class Returned:
                 and self._last() == 'true':
             return 'false'
         signed = base in _SIGNED
-        numbers = set(given) - {'0'}
+        numbers = {g for g in given if _CONSTANT.match(g)} - {'0'}
         if signed and numbers == {'1'} and self._last() == '0' and not any(
                 isinstance(x, c.Label) for x in self.func.body.walk()):
             return '1'

@@ -370,7 +370,7 @@ class Builder:
         if self.point.called:
             # what is stopped there was started on the way
             theirs = {k for k in theirs if k in wanted or k[0] != 'call'
-                      or _RELEASING.search(k[1].split('(')[0])}
+                      or self._may_release(k[1].split('(')[0])}
         helped = {self._key(h) for h in needed if h.helped}
         due = {k for k in wanted - helped
                if k[:2] not in self.point.between_dropped}
@@ -384,6 +384,12 @@ class Builder:
                 % (sorted(helpers)[0][1], after.stmt.first.line))
         return self._differing(wanted, theirs | (wanted - due), bool(mine),
                                needed)
+
+    def _may_release(self, name: str) -> bool:
+        """Does a function release something, by its name or in its body?"""
+        callee = self.of.driver.resolve(name, self.func)
+        return bool(_RELEASING.search(name)) or callee is not None \
+            and callee.body is not None and any(map(releases, callee.calls()))
 
     def _undone_as(self, item: Held) -> None:
         """If an exit calls what undoes a guess, it is undone just so."""
@@ -835,14 +841,14 @@ class Builder:
         something besides that is not this mapping's."""
         done = {line.rstrip(';') for line in lines}
         then = self.of.path_of_label(target).keys
+        later = self.of.exits_after(self.stmt)
         for name in self.of._labels:
             path = self.of.path_of_label(name)
             texts = {text(a.call, True) for a in path.actions}
             if name != target and target in path.labels and done & texts \
                     and any(text(a.call, True) not in done
-                            and a.key not in then and not (
-                                a.key[0] == self.mapped
-                                and a.key[1] in self.names)
+                            and a.key not in then
+                            and not self._explained(a.key, later)
                             for a in path.actions):
                 raise Refused('label %s does this and more' % name)
 
@@ -940,6 +946,9 @@ class Builder:
     def _goto(self, lines: list[str], label: str) -> NewExit:
         path = self.of.path_of_label(label)
         status = self.returned.status(path)
+        gone = {key[1] for key in path.keys if key[0] == 'memory'}
+        lines = [x for x in lines if not x.endswith(' = NULL;')
+                 or x.split('->')[0] not in gone]
         reset = {text(strip(r.left)) for r in path.resets}
         for item in self.point.held:
             # what the label frees must not stay in a slot
