@@ -240,10 +240,11 @@ class Rewrite:
         site = sites[0]
         func = site.func
         try:
-            how = transfer(self.driver, func, site, sites, uses)
+            how = transfer(self.driver, func, site, sites, uses, handle.name)
         except NoStream as exc:
-            raise Refused('streaming buffer `%s`: %s' % (obj.name, exc.args[0]),
-                          func.path, exc.args[1].first.line) from None
+            message, node, path = exc.args
+            raise Refused('streaming buffer `%s`: %s' % (obj.name, message),
+                          path, node.first.line) from None
         if len(allocations) != 1 or devm(allocations[0]) or any(
                 'page' in a.node.name for a in allocations) \
                 or not any(u.kind == 'freed' for u in uses):
