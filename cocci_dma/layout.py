@@ -8,6 +8,12 @@ COLUMNS = 80
 LIMIT = 100             # checkpatch.pl complains above it
 _TAB = 8
 
+#: Where code ends and its layout is no longer ours: strings and comments.
+_FOREIGN = re.compile(rb'["\'#]|/[/*]')
+#: A cast with a blank behind it: what stands before is an operator, so the
+#: parentheses are neither those of an if or a call, nor around a condition.
+_CAST = re.compile(rb'(?:[-=(,?:&|+*/<>!~]|\breturn)\s*'
+                   rb'\([A-Za-z_]\w*(?: \w+)*(?: ?\*+)?\)( +)(?=[A-Za-z_])')
 #: After these a line may be broken.
 _BREAK = re.compile(rb', | [-+|&]{1,2} ')
 
@@ -15,15 +21,51 @@ _BREAK = re.compile(rb', | [-+|&]{1,2} ')
 def tidy(before: bytes, after: bytes) -> bytes:
     """`after`, with the lines that `before` does not have laid out anew.
 
-    spatch aligns with eight blanks at times, and does not break a line inside
-    of an argument that it replaced.
+    spatch aligns with eight blanks at times, puts one behind a cast, and does
+    not break a line inside of an argument that it replaced.
     """
     if after == before:
         return after
     old = set(before.splitlines())
-    return b''.join(line if line.rstrip(b'\r\n') in old
-                    else _broken(_with_tabs(line))
-                    for line in after.splitlines(keepends=True))
+    out: list[bytes] = []
+    moved: dict[int, int] = {}
+    for line in after.splitlines(keepends=True):
+        if line.rstrip(b'\r\n') in old:
+            moved = {}
+        else:
+            loose = _moved(_with_tabs(line), moved)
+            line = _tight(loose)
+            if line != loose:
+                moved = dict(zip(_open(loose), _open(line)))
+            elif _lead(line) not in moved.values():
+                moved = {}
+            line = _broken(line)
+        out.append(line)
+    return b''.join(out)
+
+
+def _tight(line: bytes) -> bytes:
+    """A line without the blanks that spatch writes behind a cast."""
+    end = _FOREIGN.search(line)
+    code = line[:end.start()] if end else line
+    while found := _CAST.search(code):
+        code = code[:found.start(1)] + code[found.end(1):]
+    return code + (line[end.start():] if end else b'')
+
+
+def _moved(line: bytes, moved: dict[int, int]) -> bytes:
+    """A line that is aligned with a column of a line before that moved."""
+    column = moved.get(_lead(line))
+    return line if column is None else _indent(column) + line.lstrip(b' \t')
+
+
+def _lead(line: bytes) -> int:
+    """The column in which a line begins."""
+    return len(line.expandtabs(_TAB)) - len(line.expandtabs(_TAB).lstrip(b' '))
+
+
+def _indent(column: int) -> bytes:
+    return b'\t' * (column // _TAB) + b' ' * (column % _TAB)
 
 
 def _with_tabs(line: bytes) -> bytes:
@@ -39,7 +81,7 @@ def _broken(line: bytes) -> bytes:
     """
     code = line.rstrip(b'\r\n')
     whole = len(code.expandtabs(_TAB))
-    if whole <= COLUMNS or re.search(rb'["\'#]|/[/*]', code):
+    if whole <= COLUMNS or _FOREIGN.search(code):
         return line
     best: tuple[tuple[bool, int, int], bytes, bytes] | None = None
     for found in _BREAK.finditer(code):
@@ -47,8 +89,7 @@ def _broken(line: bytes) -> bytes:
         opened = _open(first)
         if not opened or len(first.expandtabs(_TAB)) > COLUMNS:
             continue
-        rest = b'\t' * (opened[-1] // _TAB) + b' ' * (opened[-1] % _TAB) \
-            + code[found.end():]
+        rest = _indent(opened[-1]) + code[found.end():]
         width = len(rest.expandtabs(_TAB))
         rank = width > COLUMNS, len(opened), -found.end()
         if width <= (COLUMNS if whole <= LIMIT else LIMIT) \

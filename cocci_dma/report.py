@@ -32,8 +32,11 @@ def text(findings: Iterable[Finding]) -> str:
 
 
 def left_over(findings: Iterable[Finding]) -> str:
-    """What a conversion tells beside its diff: the sites it refused."""
-    return text(f for f in findings if f.kind == 'refusal')
+    """What a conversion tells beside its diff: the sites it refused, and notes
+    on what it cannot do itself."""
+    return text(dict.fromkeys(
+        f for f in findings if f.kind == 'refusal'
+        or f.kind == 'finding' and f.severity == 'note'))
 
 
 def org(findings: Iterable[Finding]) -> str:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from cocci_dma import doctor, edit, findings, groups, install, run, source
-from cocci_dma import Trouble, rules
+from cocci_dma import doctor, edit, findings, groups, install, report, run
+from cocci_dma import Trouble, rules, source
 from conftest import ROOT, Run
 from runtime import kernel_source
 
@@ -150,6 +150,19 @@ def test_refusals_name_lines_of_the_original(cocci_dma: Run,
     assert {f['kind']: f['line'] for f in whole['findings']
             if f['path'] == 'drv/b.c'} == {'fix': 4, 'refusal': 5}
     assert whole['diff'].startswith('--- a/drv/a.c\n+++ b/drv/a.c\n')
+
+
+def test_conversion_tells_refusals_and_notes_once() -> None:
+    def said(kind: str, severity: str) -> findings.Finding:
+        return findings.Finding('rule', kind, 'a.c', 1, 2, 'f', severity,
+                                'High', '%s %s' % (kind, severity))
+
+    told = report.left_over([
+        said('fix', 'warning'), said('fix', 'note'), said('finding', 'warning'),
+        said('finding', 'note'), said('refusal', 'warning'),
+        said('finding', 'note')])
+    assert told == ('a.c:1:2: note: finding note [rule]\n'
+                    'a.c:1:2: refused: refusal warning [rule]\n')
 
 
 def test_shared_header_is_converted_once(cocci_dma: Run, tree: Path) -> None:

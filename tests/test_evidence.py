@@ -79,6 +79,8 @@ def test_type_arguments_of_macros() -> None:
     call = expression('p = kmalloc_objs(struct cmd, n)').right
     assert isinstance(call.args[0], c.TypeArg)
     assert call.args[0].type.base == 'struct cmd'
+    call = expression('a = set(dev, DMA_BIT_MASK(24))').right
+    assert isinstance(call.args[1], c.Call)
 
 
 def test_statements_of_kernel_macros() -> None:

@@ -17,7 +17,16 @@ LONG = (b'\t\td->next = cpu_to_le32(card->descs_dma + (d - card->descs + 1)'
      b' GFP_KERNEL)) == NULL)\n',
      b'\tif ((card->buffer = dma_alloc_coherent(dev, 512, &card->buffer_dma,\n'
      b'\t\t\t\t\t       GFP_KERNEL)) == NULL)\n'),
-    (b'\t        foo(a);\n', b'\t\tfoo(a);\n')])
+    (b'\t        foo(a);\n', b'\t\tfoo(a);\n'),
+    (b'\tp->ring = (u8 *) dmam_alloc_coherent(dev, SIZE,\n'
+     b'\t\t\t\t\t     &p->ring_dma,\n'
+     b'\t\t\t\t\t     GFP_KERNEL);\n\treturn 0;\n',
+     b'\tp->ring = (u8 *)dmam_alloc_coherent(dev, SIZE,\n'
+     b'\t\t\t\t\t    &p->ring_dma,\n'
+     b'\t\t\t\t\t    GFP_KERNEL);\n\treturn 0;\n'),
+    (b'\treturn (unsigned long) b;\n', b'\treturn (unsigned long)b;\n'),
+    (b'\tx = f((struct a *) b, (long) c);\n',
+     b'\tx = f((struct a *)b, (long)c);\n')])
 def test_new_lines(line: bytes, laid_out: bytes) -> None:
     assert layout.tidy(b'', line) == laid_out
     assert layout.tidy(b'', laid_out) == laid_out
@@ -26,6 +35,10 @@ def test_new_lines(line: bytes, laid_out: bytes) -> None:
 @pytest.mark.parametrize('line', [
     b'\tpr_info("a long text, with commas, ' + b'x' * 80 + b'", 1, 2);\n',
     b'\tshort(a, b);\n',
+    b'\tif (a) b();\n',
+    b'\twhile (x && (a)) b();\n',
+    b'\tx = (a) * b + f(c) + (d) + e;\n',
+    b'\tx = y; /* = (u8 *) z */\n',
     b'\tx = ' + b'a + ' * 30 + b'b;\n'])
 def test_left_as_they_are(line: bytes) -> None:
     assert layout.tidy(b'', line) == line

@@ -258,15 +258,23 @@ class Size:
             return name
         values = self.definitions.of(found)
         param = any(p.name == name for p in self.func.params)
-        if self.definitions.addresses(found) or len(values) + param != 1:
-            raise Unfit('its size `%s` is a variable that changes' % name)
+        if self.definitions.addresses(found):
+            raise Unfit('its size `%s` is a variable whose address is taken, so '
+                        'it may change before it is freed' % name)
+        often = len(values) + param != 1
+        if often:
+            self._settled(name, func, [place.node for _, place in values])
         if func is self.func and self._frees_before():
             raise Unfit('its size `%s` is that of the new memory where the old '
                         'memory is freed: keep the allocated size in a field'
                         % name)
-        if func is self.func and (param or self._dominates(
-                values[0][1].node, self.free)):
+        sets = [place.node for _, place in values]
+        if func is self.func and (param or any(
+                self._dominates(node, self.free)
+                for node in (sets + [self.call] if often else sets))):
             return name
+        if often:
+            raise Unfit('its size `%s` may not be set where it is freed' % name)
         if param:
             raise Unfit('its size `%s` is a parameter of %s(), not known where '
                         'it is freed: keep it in a field beside the pointer'
@@ -278,6 +286,26 @@ class Size:
                         'where it is freed: keep it in a field beside the '
                         'pointer' % (name, self.func.name)) from None
         return value if re.match(r'^[\w>.-]+$', value) else '(%s)' % value
+
+    def _settled(self, name: str, func: c.Function,
+                 writes: list[c.Node]) -> None:
+        """Unfit if a variable that is set more than once may be set between
+        the allocation and the free."""
+        if func is not self.func or not writes:
+            raise Unfit('its size `%s` is a local variable of %s() that is set '
+                        'more than once, not known where it is freed: keep it '
+                        'in a field beside the pointer'
+                        % (name, self.func.name))
+        steps = graph(func)
+        new, free = steps.step_of(self.call), steps.step_of(self.free)
+        behind = steps.reachable([new])
+        for node in writes:
+            step = steps.step_of(node)
+            if step is None or func.locals[name].static or step in behind \
+                    and free in steps.reachable([step]):
+                raise Unfit('its size `%s` may be set anew at line %d before it '
+                            'is freed: keep the allocated size in a variable of '
+                            'its own' % (name, node.first.line))
 
     def _parameter(self, name: str) -> bool:
         """Is it a module parameter, that sysfs may change?"""

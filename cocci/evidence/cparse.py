@@ -907,7 +907,9 @@ class _Parser:
             end += 1
         if begin == end:
             return Literal(self.tokens[begin], self.tokens[begin], '')
-        if end - begin > 1 or self.text() in _TYPE_WORDS:
+        calls = self.text(1) == '(' and not self.at_type() \
+            and self.text() not in _PARAMETRIC      # `DMA_BIT_MASK(24)`
+        if not calls and (end - begin > 1 or self.text() in _TYPE_WORDS):
             kind = self.type_name(begin, end)
             # `dma[i]` would do as a type too, but is an element
             if kind and (not kind.dims or self.at_type()):

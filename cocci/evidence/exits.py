@@ -47,6 +47,7 @@ class Path:
     assigned: dict[str, c.Expr] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     resets: list[c.Assign] = field(default_factory=list)
+    changes: list[c.Expr] = field(default_factory=list)     # and other effects
     sure: set[str] = field(default_factory=set)     # assigned on every way
 
     @property
@@ -366,6 +367,8 @@ class Unwinder:
                guard: str) -> None:
         inner: set[int] = set()
         for sub in node.walk():
+            if self._changes(sub, node):
+                path.changes.append(sub)
             if isinstance(sub, c.Call):
                 if id(sub) in inner or is_log(sub.name):
                     inner.update(id(x) for x in sub.walk())
@@ -384,6 +387,24 @@ class Unwinder:
                         path.sure.add(target.name)
                 else:
                     path.resets.append(sub)
+
+    def _changes(self, sub: c.Node, whole: c.Node) -> bool:
+        """Does an expression change more than a local variable?
+
+        Of calls, only those that are no action of the path.
+        """
+        if isinstance(sub, c.Call):
+            return isinstance(whole, c.ExprStmt) and strip(whole.expr) is sub \
+                and releases(sub) is None \
+                and bool(is_log(sub.name) or PURE.match(sub.name))
+        if isinstance(sub, c.Assign):
+            target = strip(sub.left)
+        elif isinstance(sub, c.Unary) and sub.op.strip('p') in ('++', '--'):
+            target = strip(sub.arg)
+        else:
+            return False
+        return not isinstance(target, c.Id) \
+            or target.name not in self.func.locals
 
     @property
     def common(self) -> set[str]:

@@ -17,6 +17,7 @@ from .atomic import why_atomic
 from .buffer import Buffer, Refused, Site, devm, lvalue
 from .checks import Parents, graph, parents
 from .dmadevice import Devices, NoDevice
+from .dmamask import limit, masks
 from .driver import Driver, Object, strip, text
 from .handle import Handle
 from .origin import Carrier
@@ -69,11 +70,7 @@ class Rewrite:
         if flags.low:
             unit.notes.append(Note(
                 'finding', use.path, call.first, func.name,
-                '%s asked for memory that the device reaches: coherent memory '
-                'obeys the DMA mask instead, so probe must set it with '
-                'dma_set_mask_and_coherent(%s, DMA_BIT_MASK(%s))'
-                % (flags.low, dev, '32' if '32' in flags.low else '24'),
-                'note'))
+                limit(masks(self.driver, self.reach), flags.low, dev), 'note'))
         if flags.guessed:
             unit.notes.append(Note(
                 'finding', use.path, call.first, func.name,
@@ -243,10 +240,11 @@ class Rewrite:
         site = sites[0]
         func = site.func
         try:
-            how = transfer(self.driver, func, site, sites, uses)
+            how = transfer(self.driver, func, site, sites, uses, handle.name)
         except NoStream as exc:
-            raise Refused('streaming buffer `%s`: %s' % (obj.name, exc.args[0]),
-                          func.path, exc.args[1].first.line) from None
+            message, node, path = exc.args
+            raise Refused('streaming buffer `%s`: %s' % (obj.name, message),
+                          path, node.first.line) from None
         if len(allocations) != 1 or devm(allocations[0]) or any(
                 'page' in a.node.name for a in allocations) \
                 or not any(u.kind == 'freed' for u in uses):

@@ -2,9 +2,8 @@
 """A buffer that is allocated, sent or received, and freed in one function.
 
 Such a buffer is mapped for its one transfer.  Only the plain shape is taken:
-one call of the driver gets the address and waits for the device, the data is
-copied from the user before or to the user after it, and its failure goes to a
-label that the failure to map can use too.
+one call of the driver gets the address, starts the transfer and waits for it,
+and the data is copied from the user before or to the user after it.
 """
 from __future__ import annotations
 
@@ -13,20 +12,18 @@ from dataclasses import dataclass
 from . import cparse as c
 from .checks import graph, parents
 from .driver import Driver, strip, text
+from .exits import Unwinder
 from .pointer import Use
+from .resources import Refused
+from .unwind import Builder
+from .waiting import may_wait, waiting
 
-_WAITS = frozenset('''
-    wait_for_completion wait_for_completion_timeout wait_event
-    wait_for_completion_interruptible_timeout wait_event_timeout
-    wait_for_completion_killable_timeout wait_event_interruptible_timeout
-    readl_poll_timeout readl_poll_timeout_atomic read_poll_timeout
-    ioread32_poll_timeout regmap_read_poll_timeout'''.split())
 _FROM_USER = frozenset(('copy_from_user', '__copy_from_user'))
 _TO_USER = frozenset(('copy_to_user', '__copy_to_user'))
 
 
 class NoStream(Exception):
-    """The transfer has another shape; args are message and node."""
+    """The transfer has another shape; args are message, node and its file."""
 
 
 @dataclass
@@ -44,19 +41,53 @@ def is_transfer(uses: list[Use]) -> bool:
 
 
 def transfer(driver: Driver, func: c.Function, site, sites: list,
-             uses: list[Use]) -> Transfer:
-    """How to map a buffer for the call that gets its address."""
+             uses: list[Use], handle: str) -> Transfer:
+    """How to map a buffer for the call that gets its address.
+
+    handle is the variable for it; NoStream says why the buffer is refused.
+    """
     if len(sites) != 1 or site.address.terms:
         raise NoStream('its address is taken at more than one place, or inside '
-                       'of it', site.call)
+                       'of it', site.call, func.path)
     statement, call = _statement(func, site.call)
+    _waited_for(driver, func, statement, call, site.call)
+    return Transfer(_direction(func, statement, uses),
+                    _failure(driver, func, statement, handle))
+
+
+def _waited_for(driver: Driver, func: c.Function, statement: c.ExprStmt,
+                call: c.Call, address: c.Call) -> None:
+    """The transfer must be over when the call that gets the address is."""
     callee = driver.resolve(call.name, func) if call.name else None
-    if callee is None or not _waits(driver, callee, 2):
+    index = next(i for i, arg in enumerate(call.args) if strip(arg) is address)
+    how = waiting(driver, callee, index) if callee is not None else None
+    if how is None or not how.starts or not how.waits:
         raise NoStream('%s() is not proven to wait for the device, so it is not '
                        'known where to unmap' % (call.name or 'the call'),
-                       site.call)
-    return Transfer(_direction(func, statement, uses),
-                    _failure(func, statement))
+                       address, func.path)
+    if how.unanswered is not None:
+        raise NoStream(
+            '%s() waits for the device%s %s, so it is not known where to unmap'
+            % (callee.name, ', but not on every path after' if how.late else
+               ' only before', _what(how.unanswered)), how.unanswered,
+            callee.path)
+    steps = graph(func)
+    for step in steps.reachable([
+            s for s, _ in steps.step_of(statement).next]):
+        if may_wait(driver, func, step):
+            raise NoStream('%s() waits for the device, but %s() does so again: '
+                           'it is not known where to unmap'
+                           % (callee.name, func.name), step.tree, func.path)
+
+
+def _what(node: c.Node) -> str:
+    """What may start a transfer, for a message."""
+    if isinstance(node, c.Call):
+        return '%s(), which may start the transfer' % (node.name
+                                                       or text(node.func))
+    if isinstance(node, c.Assign):
+        return '`%s`, which may start the transfer' % text(node)
+    return 'code that cannot be looked into'
 
 
 def _statement(func: c.Function, node: c.Node) -> tuple[c.ExprStmt, c.Call]:
@@ -70,17 +101,8 @@ def _statement(func: c.Function, node: c.Node) -> tuple[c.ExprStmt, c.Call]:
     if not isinstance(call, c.Call) or not isinstance(statement, c.ExprStmt) \
             or not isinstance(above.of(statement), c.Block):
         raise NoStream('the address is not simply an argument of a function of '
-                       'the driver', node)
+                       'the driver', node, func.path)
     return statement, call
-
-
-def _waits(driver: Driver, func: c.Function, depth: int) -> bool:
-    if func.words & _WAITS:
-        return True
-    return depth > 0 and any(
-        callee is not None and _waits(driver, callee, depth - 1)
-        for callee in (driver.resolve(call.name, func) for call in func.calls()
-                       if call.name))
 
 
 def _direction(func: c.Function, statement: c.ExprStmt,
@@ -89,7 +111,7 @@ def _direction(func: c.Function, statement: c.ExprStmt,
     here = steps.step_of(statement)
     later = {id(s) for s in steps.reachable([s for s, _ in here.next])}
     if id(here) in later:
-        raise NoStream('the transfer is in a loop', statement)
+        raise NoStream('the transfer is in a loop', statement, func.path)
     before, after = False, False
     for use in uses:
         if use.kind != 'read':
@@ -102,28 +124,21 @@ def _direction(func: c.Function, statement: c.ExprStmt,
             after = True
         else:
             raise NoStream('the direction of the transfer is not proven: the '
-                           'buffer is also used here', use.node)
+                           'buffer is also used here', use.node, func.path)
     if before and after:
         return 'DMA_BIDIRECTIONAL'
     if not before and not after:
-        raise NoStream('the direction of the transfer is not proven', statement)
+        raise NoStream('the direction of the transfer is not proven', statement,
+                       func.path)
     return 'DMA_TO_DEVICE' if before else 'DMA_FROM_DEVICE'
 
 
-def _failure(func: c.Function, statement: c.ExprStmt) -> str:
-    """What to do when mapping fails: as when the transfer itself fails."""
-    block = parents(func).of(statement)
-    following = block.body[block.body.index(statement) + 1:]
-    result = statement.expr.left if isinstance(statement.expr, c.Assign) else None
-    if result is not None and following and isinstance(following[0], c.If):
-        cond = strip(following[0].cond)
-        if isinstance(cond, c.Binary) and cond.op == '<' \
-                and text(cond.right) == '0':
-            cond = strip(cond.left)
-        then = following[0].then
-        if isinstance(then, c.Block) and len(then.body) == 1:
-            then = then.body[0]
-        if text(cond) == text(result) and isinstance(then, c.Goto):
-            return '{ %s = -ENOMEM; goto %s; }' % (text(result), then.name)
-    raise NoStream('the call is not followed by `if (ret) goto label;`, so it is '
-                   'not known how to leave when mapping fails', statement)
+def _failure(driver: Driver, func: c.Function, statement: c.ExprStmt,
+             handle: str) -> str:
+    """What to do when mapping fails: release what is held before the call."""
+    try:
+        return Builder(Unwinder(driver, func), statement, [handle], 'mapping',
+                       begins=True).build().code
+    except Refused as why:
+        raise NoStream('it is not known how to leave when mapping fails: %s'
+                       % why, statement, func.path) from None

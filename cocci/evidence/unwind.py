@@ -47,13 +47,16 @@ class Builder:
     """Builds the exit for a map whose result is found to be an error.
 
     stmt is the statement of the map, names the lvalues with the handle,
-    error the value for a function that returns negative errnos.
+    mapped the kind of the mapping.  begins: the map will stand before stmt,
+    which begins what the exits behind it undo, so no label will do that
+    changes more than what is held.
     """
 
     def __init__(self, unwinder: Unwinder, stmt: c.Stmt, names: list[str],
-                 mapped: str):
+                 mapped: str, begins: bool = False):
         self.of, self.func = unwinder, unwinder.func
         self.stmt, self.names, self.mapped = stmt, names, mapped
+        self.begins = begins
         self.point = locate(unwinder, stmt)
         self.returned = Returned(unwinder, self.point)
 
@@ -543,9 +546,20 @@ class Builder:
             keys = self._keys(path)
             if path.end == 'return' and keys == wanted \
                     and not retries(path) \
+                    and not (self.begins and self._changes_more(path)) \
                     and all(not k[3] or self._still_known(k[3]) for k in keys):
                 return name
         return ''
+
+    def _changes_more(self, path: Path) -> bool:
+        """Does a path change what neither is held nor changed by the exit
+        before?"""
+        before = self.point.before
+        known = {text(x) for x in before.path.changes} if before else set()
+        places = {p for h in self.point.held for p in (h.obj, *h.others)}
+        return any(text(x) not in known and not (
+            isinstance(x, c.Assign) and text(strip(x.left)) in places)
+                   for x in path.changes)
 
     def _with_rounds(self, wanted: set[tuple[str, ...]]) -> NewExit:
         """Earlier rounds of a loop hold mappings: only a label that unmaps in

@@ -13,7 +13,8 @@ address is taken then says why not.
                   roundtrip: what would come back as an address
     handle        where the DMA handle lives
     dmadevice     for which device; lifetime: what objects have from their birth
-    rewrite       the edits; allocation: sizes and flags; stream: one transfer
+    rewrite       the edits; allocation: sizes and flags; dmamask: the limit of
+                  GFP_DMA; stream: one transfer; waiting: until it is over
 """
 from __future__ import annotations
 
