@@ -231,7 +231,7 @@ class Returned:
                   if root.kind == 'callback'}
         if driver.addresses_of(self.func):
             calls = [place for field in fields
-                     for place in self._calls_through(field.lstrip('.'))]
+                     for place in self._calls_through(field.split('.')[-1])]
             for place in calls:
                 yield self._question(place)
             if not calls:
