@@ -244,14 +244,14 @@ class Unwinder:
 
     def unmapped_if_set(self, lvalue: str) -> bool:
         """Does a function unmap this field if it is not 0?"""
-        found = re.search(r'(?:->|\.)(\w+)$', lvalue)
+        found = re.search(r'(?:->|\.)(\w+)(?:\[.*\])?$', lvalue)
         if not found:
             return False
         name = found.group(1)
         return any(
             isinstance(node, c.If) and _asks(node, name) and any(
                 (releases(x) or ('',))[0] == 'mapping'
-                and re.search(r'(->|\.)%s$' % name, releases(x)[1])
+                and re.search(r'(->|\.)%s(\[.*\])?$' % name, releases(x)[1])
                 for x in node.then.walk() if isinstance(x, c.Call))
             for func in self.driver.functions_with(name) if func.body
             for node in func.body.walk())

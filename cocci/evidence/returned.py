@@ -100,8 +100,9 @@ class Returned:
         if kind.base in XMIT:
             return self._dropped() + ['return NETDEV_TX_OK;']
         self._by_call()
+        self._not_skb_owner()
         if not confirmed:
-            self._not_skb_owner()
+            self._undone_by_others()
         partial = self._partial()
         if partial:
             return ['return %s;' % partial]
@@ -159,6 +160,27 @@ class Returned:
                     and self._never_frees(param):
                 raise Refused('it is not known who frees %s when %s() fails'
                               % (param.name, self.func.name))
+
+    def _undone_by_others(self) -> None:
+        """Refuse if functions like this one clean up a parameter of the same
+        name when a mapping in them fails."""
+        params = {p.name for p in self.func.params if p.type.pointers}
+        for func in self.of.driver.functions_with('dma_mapping_error'):
+            if func is self.func or func.body is None:
+                continue
+            theirs = {p.name for p in func.params} & params
+            for node in func.body.walk() if theirs else ():
+                if not isinstance(node, c.If) \
+                        or 'dma_mapping_error' not in text(node.cond):
+                    continue
+                for call in node.then.walk():
+                    if isinstance(call, c.Call) and not releases(call) \
+                            and re.search('clean|free|release|unmap',
+                                          call.name) and any(
+                                text(strip(a)) in theirs for a in call.args):
+                        raise Refused('%s() calls %s when a mapping fails, '
+                                      'which may be due here' % (
+                                          func.name, text(call)))
 
     def _never_frees(self, param: c.Variable) -> bool:
         return not any(releases(x) == ('skb', param.name)

@@ -211,9 +211,21 @@ class Builder:
         for node in loop.body.walk():
             if isinstance(node, c.Call) and node.first.start > self.stmt.last.end:
                 gone = releases(node)
-                if gone and gone[0] == self.mapped and gone[1] in self.names:
+                if gone and gone[0] == self.mapped and gone[1] in self.names \
+                        and not self._on_exit(node, loop):
                     return False
         return True
+
+    def _on_exit(self, node: c.Node, loop: c.Loop) -> bool:
+        """Does a branch that leaves stand around it, within the loop?"""
+        for above in self.of.up.chain(node):
+            if above is loop:
+                return False
+            if isinstance(above, c.If) and ends_in_jump(
+                    above.then if node.first.start < above.then.last.end
+                    else above.other):
+                return True
+        return False
 
     # -- what must be released
 
@@ -292,7 +304,8 @@ class Builder:
                         '%s() may release %s' % (call.name, item))
                 continue
             if _releases_field(self.of.driver, callee, item.kind, fields, 3):
-                if item.kind == self.mapped or not self._unmaps(action):
+                if item.kind == self.mapped or not self._unmaps(action) \
+                        or any(map(self.of.unmapped_if_set, self.names)):
                     return True
                 # it would unmap the failed handle along with the buffer
                 self.forget_handle = item.helped = True
