@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is held at a point of a function, and how its own exits release it.
+"""A new way out of a function, for something that fails at one point of it.
 
 A new exit must release exactly what is held there.  Two sources say what that
-is: a table of what acquires and what releases, and the function's own exits
-before and after the point.  Where they agree the new exit is built from the
-function's own labels and statements; everywhere else `Refused` says why not.
+is: a table of what acquires and what releases (resources.py, held.py), and the
+function's own exits before and after the point (exits.py).  Where they agree
+the new exit is built from the function's own labels and statements, and returns
+what the function's failures return (returned.py); everywhere else `Refused`
+says why not.
 """
 from __future__ import annotations
 
