@@ -248,8 +248,8 @@ class Runner:
                 shutil.copyfile(self._tree / name, target)
             changed = Path(folder, site.path)
             changed.write_text(ablated, encoding='latin-1', newline='')
-            run = self._spatch.run(self._rule, 'patch', folder,
-                                   names if self._whole else [site.path], names)
+            run = self._spatch.run(self._rule, 'patch', folder, [spatch.Group(
+                tuple(names) if self._whole else (site.path,), tuple(names))])
             with open(changed, encoding='latin-1', newline='') as handle:
                 return handle.read(), run
 

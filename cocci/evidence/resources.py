@@ -157,6 +157,9 @@ RESULT_NAME = re.compile(
 
 
 def is_log(name: str) -> bool:
+    """Does a call only tell or count?  `foo_unmap_on_err()` does not."""
+    if re.search('unmap|free|release|unlock|destroy|cleanup|unwind', name):
+        return False
     return bool(_LOG.search(name)) or bool(STATISTICS.search(name))
 
 

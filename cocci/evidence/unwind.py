@@ -485,8 +485,8 @@ class Builder:
         lacking = wanted - theirs
         extra = theirs - wanted
         params = {p.name for p in self.func.params}
-        guesses = {self._key(h) for h in needed if not h.known
-                   and self.point.called.isdisjoint(h.undoers)}
+        guesses = {self._key(h) for h in needed if not h.known and not any(
+            x.name in h.undoers for x in self.func.calls())}
         if unmaps and not (lacking - guesses) and all(
                 self._before_point(k) for k in extra):
             return theirs
