@@ -106,6 +106,22 @@ class Unwinder:
                     self._released[gone[1]] = gone[0]
         return self._released
 
+    def counts_down(self, lvalue: str) -> bool:
+        """Does the driver take back what it adds to a field of this name?
+
+        Statistics only go up; what also goes down counts what is pending.
+        """
+        name = re.split(r'->|\.', lvalue)[-1].split('[')[0]
+        known = self.driver.__dict__.setdefault('_counts_down', {})
+        if name not in known:
+            down = re.compile(
+                r'--[\w>.\[\]-]*\b{0}\b|\b{0}(\[\w*\])?\s*(--|-=)|'
+                r'_(dec|sub)\w*\s*\([^;]*\b{0}\b'.format(re.escape(name)))
+            known[name] = name in self.words and any(
+                down.search(self.driver.text_of(path))
+                for path in self.driver.paths)
+        return known[name]
+
     @property
     def null_tested(self) -> set[str]:
         """The lvalues that the function compares with NULL."""
@@ -114,10 +130,11 @@ class Unwinder:
 
     def counterparts(self, name: str) -> tuple[str, ...]:
         """Functions of the driver that by their name undo another one."""
-        words = name.split('_')
+        words = name.lower().split('_')
         out = []
         for word in words:
-            for other in VERBS.get(word, '').split():
+            for other in (*VERBS.get(word, '').split(), 'un' + word,
+                          'de' + word, 'dis' + word):
                 rest = set(words) - {word}
                 for known, parts in self._undoers.get(other, ()):
                     stem = parts - {other}
@@ -130,7 +147,7 @@ class Unwinder:
     @staticmethod
     def vague(name: str) -> bool:
         """Does a name take something in a way that is mostly no taking?"""
-        return not set(name.split('_')) & (VERBS.keys() - VAGUE)
+        return not set(name.lower().split('_')) & (VERBS.keys() - VAGUE)
 
     def undoes(self, names: tuple[str, ...]) -> bool:
         """Is one of these functions called here, or anywhere in the driver
@@ -207,9 +224,13 @@ class Unwinder:
             verbs = {v for vs in VERBS.values() for v in vs.split()}
             found = {}
             for word in self.words:
-                parts = set(word.split('_'))
-                if len(parts) > 1 and not PURE.match(word):
-                    for verb in parts & verbs:
+                parts = set(word.lower().split('_'))
+                if len(parts) > 1 and (
+                        word.isupper() or not PURE.match(word)):
+                    for verb in parts:
+                        if verb not in verbs and not verb.startswith(
+                                ('un', 'de', 'dis')):
+                            continue
                         found.setdefault(verb, []).append((word, parts))
             self.driver.__dict__['_undoers'] = found
         return found
@@ -539,3 +560,32 @@ def _failure_test(cond: c.Expr) -> bool:
     if isinstance(cond, c.Assign):
         return _failure_test(cond.left)
     return isinstance(cond, c.Id) and bool(RESULT_NAME.match(cond.name))
+
+
+def releases_field(driver: Driver, func: c.Function, kind: str,
+                    fields: set[str], depth: int) -> bool:
+    """Does a function release something that is kept in such a field?"""
+    copies = {name for name in fields}
+    for node in func.body.walk():
+        source, target = None, ''
+        if isinstance(node, c.Assign):
+            source, target = strip(node.right), text(strip(node.left))
+        elif isinstance(node, c.Variable) and node.init is not None:
+            source, target = strip(node.init), node.name
+        while isinstance(source, c.Index):
+            source = strip(source.base)
+        if isinstance(source, c.Member) and source.name in fields:
+            copies.add(target)
+    for call in func.calls():
+        gone = releases(call)
+        if gone:
+            last = re.split(r'->|\.', gone[1])[-1].split('[')[0]
+            if gone[0] == kind and (last in copies or gone[1] in copies):
+                return True
+        elif depth:
+            callee = driver.resolve(call.name, func) if call.name else None
+            if callee is not None and callee.body is not None \
+                    and callee is not func and releases_field(
+                        driver, callee, kind, fields, depth - 1):
+                return True
+    return False

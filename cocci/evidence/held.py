@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from . import cparse as c
 from .checks import Parents, ends_in_jump
-from .driver import strip, text
-from .exits import Exit, Path, Unwinder
-from .resources import (PAIRS, PURE, RESULT, STATISTICS, Held, argument,
-                        is_log, outside, releases)
+from .driver import Driver, strip, text
+from .exits import Exit, Path, Unwinder, releases_field
+from .resources import (CONVERTS, COUNTER, PAIRS, PURE, RESULT, VAGUE, VERBS,
+                        Held, argument, is_log, outside, releases)
 
 
 @dataclass
@@ -45,9 +45,12 @@ _LIST = re.compile(r'^(hlist_|llist_|list_)(add|del|move|splice|replace)\w*|'
                    r'^__(set|clear)_bit|^test_and_(set|clear)_bit|^netdev_(sent|'
                    r'tx_sent)_queue|^dmaengine_\w+|^\w*submit\w*|^enable_irq|'
                    r'^disable_irq|^complete$|^wake_up|^schedule|^queue_work|^mod_timer|'
-                   r'^add_timer|^hrtimer_start|^atomic\w*xchg|^(cmp)?xchg')
-#: A test that takes what it asks for: its exit has not got it.
-_CLAIMS = re.compile(r'test_and_(set|clear)_bit|xchg|_inc_not_zero|_add_unless')
+                   r'^add_timer|^hrtimer_start|^atomic\w*xchg|^(cmp)?xchg|'
+                   r'^bitmap_(set|clear|\w*_region)|^k\w*realloc')
+#: What stops the work of others until somebody starts it again.
+_STOPS = re.compile(r'^netif_(tx_)?stop_(all_|sub)?queues?$')
+#: Calls of the kernel's that by these words take something or change a state.
+_TAKING = frozenset(VERBS) - VAGUE - {'alloc', 'zalloc', 'map', 'begin'}
 #: Calls that only ask, whatever else their names say.
 _ASKS = re.compile(r'(^|_)(uses?|is|has|can|needs?|may|should|supports?)_')
 CONSUMES = re.compile(r'^(netif_rx\w*|netif_receive_skb|napi_gro_receive|'
@@ -64,6 +67,7 @@ class Walk:
         self.called: set[str] = set()       # functions in no table
         self._asked: set[str] = set()       # what an exit so far has asked for
         self._read: set[str] = set()        # what a variable has a copy of
+        self._doubted: dict[str, Held] = {}     # a doubt -> what was taken
 
     # -- statements
 
@@ -110,12 +114,18 @@ class Walk:
             outer: bool) -> None:
         before = len(self.point.doubts)
         self.events(stmt.cond, guard, loop)
-        claims = [d for d in self.point.doubts[before:] if _CLAIMS.search(d)]
+        tested = tested_names(stmt.cond)
+        # what the test finds to have gone well is not undone by its exit
+        claims = self.point.doubts[before:] + [
+            d for d in self.point.doubts[:before]
+            if d in self._doubted and self._doubted[d].result in tested]
         found = self.of.exit_of(stmt)
         if found:
-            if outer and not guard and not loop and self._counts(found):
+            if outer and not guard and not loop and self._serves(found):
                 self._passed(found)
-                self.point.doubts += claims
+                self.point.doubts += [
+                    d for d in claims if d not in self.point.doubts
+                    and not self._undone(self._doubted.get(d), found.path)]
             if found.failure:
                 self._asked |= {text(x) for x in stmt.cond.walk()
                                 if isinstance(x, c.Member)}
@@ -153,7 +163,7 @@ class Walk:
         self.point.since = [h for h in self.point.since if h in out] + [
             h for h in other if h in self.point.since and h not in out]
 
-    def _counts(self, found: Exit) -> bool:
+    def _serves(self, found: Exit) -> bool:
         """May the exit serve as a model?"""
         if not found.failure:
             return False
@@ -192,7 +202,8 @@ class Walk:
                     or id(item.call) in calls:
                 out.append(item)
             elif result and result in names and item.obj != result and \
-                    self.point.assigned.get(result) is item.call:
+                    self.point.assigned.get(result) is item.call \
+                    or names & set(item.others):
                 out.append(item)
         return out
 
@@ -205,24 +216,48 @@ class Walk:
         for sub in list(node.walk())[::-1] if isinstance(node, c.Expr) \
                 else node.walk():
             if isinstance(sub, c.Call):
-                self._call(sub, guard, loop)
+                self._call(sub, self._inner(sub, node, guard), loop)
             elif isinstance(sub, c.Variable) and sub.init is not None:
                 self._value(sub.name, sub.init, bool(guard or loop))
             elif isinstance(sub, c.Assign) and sub.op == '=':
                 target = strip(sub.left)
                 self._value(text(target), sub.right, bool(guard or loop))
+            elif isinstance(sub, c.Unary) and sub.op == '&':
+                # whoever gets the address may write there
+                self.point.assigned.pop(text(strip(sub.arg)), None)
             elif isinstance(sub, c.Assign) or isinstance(sub, c.Unary) \
                     and sub.op in ('++', '--', 'p++', 'p--'):
                 target = strip(sub.left if isinstance(sub, c.Assign)
                                else sub.arg)
                 self._moves(text(target))
                 if not isinstance(target, c.Id) \
-                        and not STATISTICS.search(text(target)) \
+                        and not self._counts(text(target)) \
                         and not self._own(target) \
                         and not (isinstance(sub, c.Assign)
                                  and sub.op in ('|=', '&=')):
                     self.point.doubts.append('%s changed (line %d)' % (
                         text(target), sub.first.line))
+
+    def _inner(self, call: c.Call, node: c.Node, guard: str) -> str:
+        """The condition of a call within an expression, beside its guard."""
+        below: c.Node = call
+        for above in self.of.up.chain(call):
+            if below is node:
+                break
+            if isinstance(above, c.Ternary) and below is not above.cond \
+                    or isinstance(above, c.Binary) and above.op == '&&' \
+                    and below is above.right:
+                inner = text(strip(above.cond if isinstance(above, c.Ternary)
+                                   else above.left))
+                if isinstance(above, c.Ternary) and below is above.other:
+                    inner = '!(%s)' % inner
+                guard = guard + ' && ' + inner if guard else inner
+            below = above
+        return guard
+
+    def _counts(self, lvalue: str) -> bool:
+        """Is it a counter of what has happened, not of what is pending?"""
+        return bool(COUNTER.search(lvalue)) and not self.of.counts_down(lvalue)
 
     def _own(self, lvalue: c.Expr) -> bool:
         """Is it part of something that ends with the function's failure?
@@ -259,6 +294,9 @@ class Walk:
             if item.obj and source == item.obj and target != source \
                     and target not in item.others:
                 item.others += (target,)
+                if target in self._read and outside(target):
+                    item.lost = item.lost or '%s replaces what was in %s ' \
+                        'before' % (item.obj, target)
 
     def _moves(self, name: str) -> None:
         """A variable changes: a place that it indexes is another one now."""
@@ -275,11 +313,11 @@ class Walk:
 
     def _call(self, call: c.Call, guard: str, loop: c.Stmt | None) -> None:
         name = call.name
-        if is_log(name):
+        if self._resumed(call):
             return
         gone = releases(call)
         if gone:
-            self._release(gone, call, bool(guard or loop))
+            self._release(gone, call, guard, loop)
             return
         for pair in PAIRS:
             if pair.acquire.match(name):
@@ -288,38 +326,104 @@ class Walk:
                 self._acquire(Held(pair.kind, obj, call, True, guard, loop))
                 return
         if CONSUMES.match(name):
-            self.point.doubts.append('%s (line %d)' % (text(call),
-                                                       call.first.line))
+            self._doubt(call)
             for arg in call.args:
                 self.point.held = [h for h in self.point.held
                                    if h.obj != text(strip(arg))]
                 self.point.since = [h for h in self.point.since
                                     if h.obj != text(strip(arg))]
         if _LIST.match(name):
-            if any(self._own(arg) for arg in call.args
-                   if 'list' in name or 'queue' in name):
-                return
-            self.point.doubts.append('%s (line %d)' % (text(call),
-                                                       call.first.line))
+            self._listed(call)
+            return
+        if _STOPS.match(name):
+            if not guard:
+                self._doubt(call)
             return
         if re.match('[A-Z].*_SET|SET_', name) and call.args and outside(
                 text(strip(call.args[0])) + '->'):
-            self.point.doubts.append('%s (line %d)' % (text(call),
-                                                       call.first.line))
+            self._doubt(call)
             return
-        if name.startswith(('devm_', 'pcim_', '__devm_')) or PURE.match(name):
+        if name.startswith(('devm_', 'pcim_', '__devm_')):
+            return
+        if is_log(name) or PURE.match(name) and not (
+                CONVERTS.match(name) and self._bare(call)):
+            self._effects(call)
             return
         self._unknown(call, guard, loop)
 
+    def _doubt(self, call: c.Call, taken: Held | str = '') -> None:
+        """A call that takes or changes something, perhaps known what."""
+        doubt = '%s (line %d%s)' % (text(call), call.first.line,
+                                    ': %s' % taken if taken else '')
+        self.point.doubts.append(doubt)
+        kind, obj = (taken.kind, taken.obj) if isinstance(taken, Held) \
+            else ('', '')
+        self._doubted[doubt] = Held(kind, obj, call, result=self._result(call))
+
+    def failed(self, cond: c.Expr) -> None:
+        """The results that a test asks for are not there: nothing was taken
+        with them."""
+        cond = strip(cond)
+        if isinstance(cond, c.Unary) and cond.op == '!' \
+                or isinstance(cond, c.Binary) and cond.op == '==':
+            gone = tested_names(cond)
+            self.point.doubts = [
+                d for d in self.point.doubts if d not in self._doubted
+                or self._doubted[d].result not in gone]
+
+    def _undone(self, taken: Held | None, path: Path) -> bool:
+        """Does a function that an exit calls release what a call took?"""
+        if taken is None or not taken.obj:
+            return False
+        name = re.split(r'->|\.', taken.obj)[-1].split('[')[0]
+        return any(
+            callee is not None and callee.body is not None
+            and releases_field(self.of.driver, callee, taken.kind, {name}, 3)
+            for callee in (self.of.driver.resolve(a.call.name, self.of.func)
+                           for a in path.actions if a.call.name))
+
+    def _bare(self, call: c.Call) -> bool:
+        """Does nobody take the result?"""
+        return isinstance(self.of.up.of(call), c.ExprStmt)
+
+    def _listed(self, call: c.Call) -> None:
+        """Something goes to a list, or is counted, or started."""
+        name = call.name
+        if name.startswith(('atomic', 'local')) and call.args \
+                and self._counts(text(call)):
+            return
+        if 'list' in name or 'queue' in name:
+            mine = [arg for arg in call.args if self._own(arg)]
+            for item in self.point.held:
+                if any(re.match(r'&?%s(->|\.|$)' % re.escape(item.obj),
+                                text(strip(arg))) for arg in mine):
+                    item.lost = item.lost or '%s was put on a list (line ' \
+                        '%d)' % (item.obj, call.first.line)
+            if mine:
+                return
+        self._doubt(call)
+
+    def _effects(self, call: c.Call) -> None:
+        """What a function or macro of the driver does whose name tells of no
+        taking."""
+        why = effects(self.of.driver, self.of.func, call)
+        if why:
+            self._doubt(call, why)
+
     def _unknown(self, call: c.Call, guard: str, loop: c.Stmt | None) -> None:
-        self.called.add(call.name)
+        name = call.name
+        self.called.add(name)
         for item in self.point.held:
             if item.kind in ('skb', 'memory', 'page') and any(
                     text(strip(a)) == item.obj for a in call.args) \
                     and not call.name.startswith(('skb_', '__skb_', 'eth_')) \
                     and self._may_keep(call, item.obj, 2):
-                item.lost = item.lost or '%s was given to %s() (line %d)' % (
-                    item.obj, call.name, call.first.line)
+                given = '%s was given to %s() (line %d)' % (
+                    item.obj, name, call.first.line)
+                if self.of.driver.resolve(name, self.of.func) is None:
+                    item.given = item.given or given
+                else:
+                    item.lost = item.lost or given
         for held in list(self.point.held):
             if call.name in held.undoers or (
                     held.obj and any(text(strip(a)) == held.obj
@@ -329,10 +433,16 @@ class Walk:
                 if held in self.point.since:
                     self.point.since.remove(held)
                 return
-        item = self._guessed(call)
+        item = self._guessed(call) or self._paused(call)
         if item is not None:
             item.guard, item.loop = guard, loop
             self._acquire(item)
+        elif self.of.driver.resolve(name, self.of.func) is not None \
+                or self.of.driver.macro(name) is not None:
+            self._effects(call)
+        elif {*name.lower().split('_')[:1], *name.lower().split('_')[-1:]} \
+                & _TAKING and not _ASKS.search(name):
+            self._doubt(call)
 
     def _may_keep(self, call: c.Call, obj: str, depth: int) -> bool:
         """May a called function keep or release what it is given?"""
@@ -344,7 +454,13 @@ class Walk:
                  if text(strip(arg)) == obj}
         for node in callee.body.walk():
             if isinstance(node, c.Assign) and text(strip(node.right)) in names:
-                return True
+                if not isinstance(strip(node.left), c.Id) \
+                        or text(strip(node.left)) not in callee.locals:
+                    return True
+                names.add(text(strip(node.left)))
+            elif isinstance(node, c.Variable) and node.init is not None \
+                    and text(strip(node.init)) in names:
+                names.add(node.name)
             if isinstance(node, c.Call) and not is_log(node.name) \
                     and not PURE.match(node.name) \
                     and not node.name.startswith(('skb_', '__skb_', 'eth_')) \
@@ -391,30 +507,141 @@ class Walk:
             and var.type.pointers else ''
 
     def _acquire(self, item: Held) -> None:
-        self.point.held = [h for h in self.point.held
-                           if (h.kind, h.obj) != (item.kind, item.obj)
-                           or h.guard != item.guard]
-        self.point.since = [h for h in self.point.since
-                            if h in self.point.held]
+        var = self.of.func.locals.get(item.obj)
+        if var is not None and any(x.startswith(('__free', '__cleanup'))
+                                   for x in var.attributes):
+            return      # goes of itself
+        self._overwritten(item)
         self.point.held.append(item)
         self.point.since.append(item)
 
-    def _release(self, gone: tuple[str, str], call: c.Call,
-                 perhaps: bool) -> None:
-        def hit(item: Held) -> bool:
-            return item.kind == gone[0] and (
-                item.obj == gone[1] or gone[1] in item.others)
+    def _overwritten(self, item: Held) -> None:
+        """What the same variable held before is in other places now."""
+        same = [h for h in self.point.held
+                if (h.kind, h.obj, h.guard) == (item.kind, item.obj, item.guard)]
+        for old in same:
+            if item.kind == 'lock' or not item.obj or old.call is item.call:
+                self.point.held = [h for h in self.point.held if h is not old]
+                self.point.since = [h for h in self.point.since
+                                    if h is not old]
+            else:
+                old.lost = old.lost or '%s is overwritten (line %d)' % (
+                    old.obj, item.call.first.line)
+                old.obj = old.others[0] if old.others else old.obj + ' of then'
+
+    def _resumed(self, call: c.Call) -> bool:
+        """Does it end a pause that this function has made?"""
+        given = text(strip(call.args[0])) if call.args else ''
+        for item in self.point.held:
+            if not item.known and call.name in item.undoers \
+                    and item.obj == given and not item.result:
+                self.point.held = [h for h in self.point.held if h is not item]
+                self.point.since = [h for h in self.point.since
+                                    if h is not item]
+                return True
+        return False
+
+    def _paused(self, call: c.Call) -> Held | None:
+        """A pause: what is given back here and taken again further on."""
+        gone = releases(call)
+        for other in self.of.func.calls():
+            if other.first.start < call.last.end:
+                continue
+            if gone is None:
+                found = call.name in self.of.counterparts(other.name) \
+                    and [text(x) for x in call.args] == [
+                        text(x) for x in other.args]
+            else:
+                found = any(p.kind == gone[0] and p.obj is not RESULT
+                            and p.acquire.match(other.name)
+                            and argument(other, p.obj) == gone[1]
+                            for p in PAIRS)
+            if found:
+                return Held('%s() undone by %s' % (call.name, other.name),
+                            text(strip(call.args[0])) if call.args else '',
+                            call, False, undoers=(other.name,))
+        return None
+
+    def _release(self, gone: tuple[str, str], call: c.Call, guard: str,
+                 loop: c.Stmt | None) -> None:
+        perhaps = bool(guard or loop)
         before = self.point.before
-        held = any(hit(h) for h in self.point.held)
-        if not perhaps:
+        held = any(_hit(h, gone) for h in self.point.held)
+        pause = None if held else self._paused(call)
+        if pause is not None:
+            pause.guard, pause.loop = guard, loop
+            self._acquire(pause)
+        elif not perhaps:
             self.point.dropped.add(gone)
-        elif before is not None and any(hit(h) for h in before.held) \
+        elif before is not None and any(_hit(h, gone) for h in before.held) \
                 or gone[0] != 'lock' and not held:
             # the exit before can be no model for what is held now
             self.point.doubts.append('%s (line %d)' % (text(call),
                                                        call.first.line))
-        self.point.held = [h for h in self.point.held if not hit(h)]
-        self.point.since = [h for h in self.point.since if not hit(h)]
+        self.point.held = [h for h in self.point.held if not _hit(h, gone)]
+        self.point.since = [h for h in self.point.since if not _hit(h, gone)]
+
+
+def _hit(item: Held, gone: tuple[str, str]) -> bool:
+    """Is it what a call releases?"""
+    return item.kind == gone[0] and (
+        item.obj == gone[1] or gone[1] in item.others)
+
+
+class _Effects(Walk):
+    """A walk over a called function, whose own exits are of no interest."""
+
+    def _passed(self, found: Exit) -> None:
+        pass
+
+    def _release(self, gone: tuple[str, str], call: c.Call, guard: str,
+                 loop: c.Stmt | None) -> None:
+        self.point.held = [h for h in self.point.held
+                           if not _hit(h, gone)]
+
+
+def effects(driver: Driver, func: c.Function, call: c.Call) -> Held | str:
+    """What a call of the driver's own takes or changes, '' if nothing.
+
+    What fails in it undoes itself; what counts is what is left when it
+    succeeds.
+    """
+    known: dict[str, Held | str] = driver.__dict__.setdefault('_effects', {})
+    callee = driver.resolve(call.name, func) if call.name else None
+    key = callee.path + ':' + call.name if callee else call.name
+    if key not in known:
+        known[key] = ''         # recursion
+        if callee is not None and callee.body is not None:
+            known[key] = _left_by(driver, callee)
+        elif callee is None and call.name and driver.macro(call.name):
+            known[key] = _left_by_macro(driver, call.name)
+    return known[key]
+
+
+def _left_by(driver: Driver, callee: c.Function) -> Held | str:
+    walk = _Effects(Unwinder(driver, callee))
+    body = []
+    for stmt in callee.body.body:
+        if ends_in_jump(stmt):
+            break
+        body.append(stmt)
+    walk.run(body)
+    given = {text(strip(x.value)) for x in callee.body.walk()
+             if isinstance(x, c.Return) and x.value is not None} \
+        if callee.returns.base == 'struct sk_buff' else set()
+    found = [h for h in walk.point.held if not given & {h.obj, *h.others}] + [
+        d for d in walk.point.doubts if not d.startswith('label')]
+    return found[0] if found else ''
+
+
+def _left_by_macro(driver: Driver, name: str) -> str:
+    """What the body of a macro takes and does not give back."""
+    calls = re.findall(r'([A-Za-z_]\w*)\s*\(', driver.macro(name).body)
+    for pair in PAIRS:
+        if any(map(pair.acquire.match, calls)) \
+                and not any(map(pair.release.match, calls)):
+            return pair.kind
+    return next((x for x in calls if _LIST.match(x)), '')
 
 
 def result_of(up: Parents, call: c.Call) -> str:
@@ -508,6 +735,12 @@ def locate(of: Unwinder, stmt: c.Stmt) -> Point:
                         and any(i < start for i in cases):
                     start = [i for i in cases if i < start][-1]
                 before = before[start:]
+                last = max((i for i, s in enumerate(before)
+                            if isinstance(s, c.Case)), default=0)
+                # the last case is also reached without the ones above it
+                for stmt_above in before[:last]:
+                    walk.stmt(stmt_above, 'a case of a switch', None, False)
+                before = before[last:]
             walk.run(before)
         elif isinstance(above, c.Loop):
             for part in (above.init, above.cond):
@@ -516,6 +749,8 @@ def locate(of: Unwinder, stmt: c.Stmt) -> Point:
             walk.point.loops.append(above)
         elif isinstance(above, (c.If, c.Switch)):
             walk.events(above.cond, '', None)
+            if isinstance(above, c.If) and below is above.then:
+                walk.failed(above.cond)
     point = walk.point
     for loop in point.loops:
         # an earlier round may have left another value

@@ -29,9 +29,9 @@ PAIRS = (
           r'kzalloc_objs?|kzalloc_flex|kv[mzc]alloc(_array|_objs?)?(_node)?|'
           r'kmem_cache_z?alloc(_node)?|mempool_alloc|kmemdup(_nul|_array)?|'
           r'kstrdup|memdup_user|vmemdup_user|v[mz]alloc(_node|_user|_32)?|'
-          r'krealloc|usb_alloc_urb', RESULT,
+          r'bitmap_z?alloc(_node)?|usb_alloc_urb', RESULT,
           r'kfree(_sensitive|_rcu)?|kvfree(_sensitive)?|vfree|kzfree|'
-          r'kmem_cache_free|mempool_free|usb_free_urb', -1),
+          r'kmem_cache_free|mempool_free|bitmap_free|usb_free_urb', -1),
     Pair('skb', r'(__)?(netdev_|dev_|napi_|)alloc_skb(_ip_align|_fclone|_head)?'
           r'|skb_(copy|clone|realloc_headroom|share_check|copy_expand|unshare)|'
           r'(napi_|slab_|)build_skb|skb_dequeue|skb_get|'
@@ -66,15 +66,20 @@ PAIRS = (
           r'rtnl_lock|rcu_read_lock|local_irq_save|local_bh_disable|'
           r'preempt_disable|mutex_lock_interruptible|mutex_lock_killable|'
           r'down_interruptible|(raw_)?spin_trylock\w*|mutex_trylock|'
+          r'(raw_)?(read|write)_trylock\w*|down_(read|write)_trylock|'
+          r'down_trylock|bit_spin_(try)?lock|'
           r'local_irq_disable|__netif_tx_lock(_bh)?|netif_tx_lock(_bh)?', 0,
           r'(raw_)?(spin|read|write)_unlock(_irqrestore|_irq|_bh)?|mutex_unlock|'
           r'up(_read|_write)?|rtnl_unlock|rcu_read_unlock|local_irq_restore|'
-          r'local_bh_enable|preempt_enable|local_irq_enable|'
+          r'local_bh_enable|preempt_enable|local_irq_enable|bit_spin_unlock|'
           r'__netif_tx_unlock(_bh)?|netif_tx_unlock(_bh)?', 0),
     Pair('clock', r'clk_(prepare_enable|enable|prepare|bulk_prepare_enable)', 0,
           r'clk_(disable_unprepare|disable|unprepare|bulk_disable_unprepare)', 0),
-    Pair('runtime PM reference', r'pm_runtime_(get(_sync|_noresume)?|'
-          r'resume_and_get)', 0, r'pm_runtime_put\w*', 0),
+    Pair('runtime PM reference', r'pm_runtime_(get\w*|resume_and_get)', 0,
+          r'pm_runtime_put\w*', 0),
+    Pair('node', r'of_node_get|of_get_(\w*child\w*|parent|next_parent|cpu_node)|'
+          r'of_find_\w+|of_parse_phandle', RESULT, r'of_node_put', 0),
+    Pair('processor', r'get_cpu(_ptr|_var)?', 0, r'put_cpu(_ptr|_var)?', 0),
     Pair('interrupt', r'request(_threaded|_any_context)?_irq', 0, r'free_irq',
           0),
     Pair('mapping of registers', r'ioremap\w*|pci_iomap|of_iomap|'
@@ -109,7 +114,7 @@ VERBS = {'start': 'stop', 'init': 'exit deinit uninit fini free cleanup '
           'zalloc': 'free release'}
 
 #: Verbs that say little unless all other words of the name agree.
-VAGUE = frozenset('get set build fetch push pull load add store insert on up '
+VAGUE = frozenset('get set build fetch push pull load add store insert up '
                    'setup init inc link'.split())
 FILLERS = frozenset('try next new one first sync atomic irq all'.split())
 
@@ -117,11 +122,14 @@ _LOG = re.compile(
     r'print|^(dev|netdev|netif|pr|ib|pci|ibdev|drm|dbg|shost|scmd|sdev|vdev|'
     r'wiphy|hid|usb|xhci|mlx5?|sh|dma)_(err|warn|info|dbg|debug|crit|notice|'
     r'alert|emerg|vdbg|cont|err_once|WARN|warn_once)\w*$|trace_|'
-    r'^(WARN|BUG|ASSERT)|DEBUG|DBG|dbg|^dprintk|^[A-Z_0-9]*(ERR|WARN|INFO|LOG|'
+    r'^(WARN|BUG|ASSERT|BUILD_BUG|static_assert)|DEBUG|DBG|dbg|^dprintk|^[A-Z_0-9]*(ERR|WARN|INFO|LOG|'
     r'MSG|TRACE|ERROR)[A-Z_0-9]*$|_(err|warn|info|dbg|debug|log|notice|error)'
     r'(_ratelimited|_once|_rl)?$|^(un)?likely$|ratelimit|^(IS_ERR|PTR_ERR|'
     r'ERR_PTR|ERR_CAST)\w*$|^log_|_log$|^dump_stack$|^netif_msg_')
-STATISTICS = re.compile(r'stat|count|^u64_|_inc$|DEV_STATS|^this_cpu_')
+#: Calls that only count, by their names, and fields that may be mere counters.
+STATISTICS = re.compile(r'(^|_)stat(s|istics?)?(_|$)|Stat|STAT|^u64_|'
+                        r'^this_cpu_(inc|add)')
+COUNTER = re.compile(r'stat|count|error|drop|packets|bytes|overrun|fail')
 PURE = re.compile(
     r'^(_*(cpu_to|[lb]e\d+_to)_?\w+|htons?|htonl|ntohs|ntohl|min(_t)?|max(_t)?|'
     r'container_of\w*|netdev_priv|\w*_priv|to_\w+|\w+_to_\w+|upper_32_bits|'
@@ -133,7 +141,8 @@ PURE = re.compile(
     r'transport_offset|tx_timestamp|vlan_\w+|put_zero|put_data)|'
     r'page_address|virt_to_page|offset_in_page|sg_\w+|for_each_sg|'
     r'dma_(sync|set_|get_)\w+|wmb|rmb|mb|smp_\w+|dma_[rw]?mb|dev_get_drvdata|'
-    r'(platform|pci|dev|usb|spi|i2c)_(set|get)_\w*data|of_property\w*|of_get\w*|'
+    r'(platform|pci|dev|usb|spi|i2c)_(set|get)_\w*data|of_property\w*|'
+    r'of_get_(property|\w*address|phy_mode)|'
     r'device_property\w*|round_?up|round_?down|ALIGN\w*|DIV_ROUND_UP|swab\w*|'
     r'lockdep_\w+|might_sleep\w*|u?delay|n?delay|[um]sleep\w*|usleep_range|'
     r'\w*_init_completion|init_\w+|INIT_\w+|\w+_lock_init|mutex_init|'
@@ -141,16 +150,18 @@ PURE = re.compile(
     r'strs?cpy|strlen|strcmp|get_order|is_\w+|\w+_is_\w+|PAGE_ALIGN\w*|'
     r'readl?_poll\w*|test_bit|eth_\w+|ether_\w+|copy_(from|to)_user|get_user|'
     r'put_user|access_ok|dev_name|platform_get_\w+|devm_\w+|pcim_\w+|'
-    r'bitmap_\w+|ffs|fls|ilog2|array_size|struct_size|size_\w+|'
+    r'bitmap_(zero|fill|copy|and\w*|or|x?or|empty|full|weight|equal|subset|'
+    r'(from|to)_\w+)|ffs|fls|ilog2|array_size|struct_size|size_\w+|'
     r'reinit_completion|get_unaligned\w*|put_unaligned\w*|'
-    r'netif_(running|queue_stopped|carrier_ok|stop_queue|stop_subqueue|'
-    r'tx_queue_stopped)|unlikely|likely|sizeof|swap|prefetch\w*|'
-    r'skb_queue_empty|dql_\w+|netdev_get_tx_queue|get_cpu_ptr|regmap_\w+|'
+    r'netif_(running|queue_stopped|carrier_ok|tx_queue_stopped)|unlikely|likely|sizeof|swap|prefetch\w*|'
+    r'skb_queue_empty|dql_\w+|netdev_get_tx_queue|regmap_\w+|'
     r'[A-Z][A-Z0-9_]*|__builtin\w+|BIT|GENMASK|FIELD_\w+|abs|ktime_get\w*|'
     r'jiffies\w*|nla_\w+|virt_addr_valid|is_vmalloc_addr|vmalloc_to_page|'
     r'vmalloc_to_pfn|pfn_to_page|page_to_\w+|dma_mapping_error|list_empty|'
     r'list_(first|last|next|prev)_\w+|kthread_should_stop|signal_pending|'
     r'scsi_\w*(sglist|count|bufflen)|blk_rq_\w+|rq_data_dir|dev_to_node)$')
+#: Those of them that only are so if somebody takes their result.
+CONVERTS = re.compile(r'^(\w+_to_\w+|[A-Z][A-Z0-9_]*)$')
 RESULT_NAME = re.compile(
     r'^_?(ret|retval|err|error|rc|res|result|status|r|rval|ret_val|st|retv|'
     r'errcode|ecode|rv|rslt|val|reterr)\d?$')
@@ -158,7 +169,8 @@ RESULT_NAME = re.compile(
 
 def is_log(name: str) -> bool:
     """Does a call only tell or count?  `foo_unmap_on_err()` does not."""
-    if re.search('unmap|free|release|unlock|destroy|cleanup|unwind', name):
+    if re.search('unmap|free|release|unlock|destroy|cleanup|unwind|alloc|'
+                 'create|claim|acquire', name):
         return False
     return bool(_LOG.search(name)) or bool(STATISTICS.search(name))
 
@@ -199,6 +211,7 @@ class Held:
     loop: c.Stmt | None = None  # taken in a loop that is over
     others: tuple[str, ...] = ()    # further places that the object went to
     lost: str = ''            # why these places cannot be told any more
+    given: str = ''           # to whom it was given that may have kept it
     undoers: tuple[str, ...] = ()   # functions that by their names give it back
     helped: bool = False      # an exit's helper would release it
     result: str = ''          # the pointer that the call gave, if it did

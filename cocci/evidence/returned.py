@@ -41,9 +41,9 @@ class Returned:
                 return special
             if kind.base in _SIGNED and not kind.pointers and not kind.dims:
                 preset = self.point.assigned.get(name)
-                if preset is not None and text(preset) == self._errno():
+                if preset is not None and text(preset) == self.errno():
                     return []
-                return ['%s = %s;' % (name, self._errno())]
+                return ['%s = %s;' % (name, self.errno())]
             if kind.pointers and self.func.returns.pointers:
                 return ['%s = %s;' % (name, self._pointer())]
         raise Refused('the function returns %s, and nothing tells what that is '
@@ -99,6 +99,8 @@ class Returned:
                           'of a failure' % self.func.name)
         if kind.base in XMIT:
             return self._dropped() + ['return NETDEV_TX_OK;']
+        if kind.base == 'irqreturn_t':
+            raise Refused('an interrupt handler cannot tell of a failure')
         self._by_call()
         self._not_skb_owner()
         if not confirmed:
@@ -115,7 +117,7 @@ class Returned:
             return ['return %s;' % text(model)]
         if kind.base in _SIGNED and (self._errnos() or model is not None
                                      and not self._constant(model)):
-            return ['return %s;' % self._errno()]
+            return ['return %s;' % self.errno()]
         if model is not None and self._constant(model):
             return ['return %s;' % text(model)]
         value = self._convention()
@@ -149,7 +151,7 @@ class Returned:
                         value.then) and self._is_count(value.then) \
                         and re.match('-E[A-Z]', text(value.other)):
                     return '%s ? %s : %s' % (text(value.cond),
-                                             text(value.then), self._errno())
+                                             text(value.then), self.errno())
         return ''
 
     def _not_skb_owner(self) -> None:
@@ -209,7 +211,7 @@ class Returned:
             return alike
         if signed and not numbers and asked \
                 and asked <= {'nonzero', 'negative', 'passed on'}:
-            return self._errno()
+            return self.errno()
         return ''
 
     def _returned(self) -> list[str]:
@@ -339,7 +341,7 @@ class Returned:
             and text(strip(x.left)) == value.name
             for x in self.func.body.walk())
 
-    def _errno(self) -> str:
+    def errno(self) -> str:
         """The errno of the function's other tests of mappings."""
         found = set()
         for node in self.func.body.walk():

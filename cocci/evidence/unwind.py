@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from . import cparse as c
 from .checks import ends_in_jump
-from .driver import Driver, strip, text
-from .exits import Action, Exit, Path, Unwinder, error_value
+from .driver import strip, text
+from .exits import (Action, Exit, Path, Unwinder, error_value,
+                    releases_field)
 from .held import CONSUMES, Point, locate, retries
 from .resources import (PAIRS, PURE, RESULT_NAME, Held, Refused, is_log,
                         outside, releases)
@@ -305,7 +306,7 @@ class Builder:
                     raise Refused(
                         '%s() may release %s' % (call.name, item))
                 continue
-            if _releases_field(self.of.driver, callee, item.kind, fields, 3):
+            if releases_field(self.of.driver, callee, item.kind, fields, 3):
                 if item.kind == self.mapped or not self._unmaps(action) \
                         or any(map(self.of.unmapped_if_set, self.names)):
                     return True
@@ -657,10 +658,13 @@ class Builder:
     def _release_text(self, item: Held) -> list[str]:
         if outside(item.obj) and self._only_if_empty(item):
             return []       # the slot keeps it for the next try
-        if item.lost and (item.others or item.obj.endswith(' of then') or any(
+        if item.lost:
+            raise Refused(item.lost)
+        if item.given and (item.others or any(
                 k[0] == 'call' for k in (self.point.before.path.keys
                                          if self.point.before else ()))):
-            raise Refused(item.lost)
+            raise Refused(item.given)
+        self._in_scope(item.obj)
         # Whoever else releases it must find that it is gone.
         if item.kind not in ('skb', 'memory', 'mapping') \
                 and item.obj not in self.of.released and not self.goes_on \
@@ -678,13 +682,25 @@ class Builder:
                 break
         else:
             out = [self._default_release(item)]
-        if item.kind in ('skb', 'memory', 'page', 'coherent memory'):
+        if item.kind in ('skb', 'memory', 'page', 'exact pages', 'fragment',
+                         'coherent memory', 'pool memory'):
             out += ['%s = NULL;' % o for o in dict.fromkeys(
                 (item.obj, *item.others)) if (
                     outside(o) or o.startswith('*')) and (
                     item.kind == 'skb' or self.of.asked_for(o, self.goes_on)
                     or self.of.released_elsewhere(o))]
         return out
+
+    def _in_scope(self, name: str) -> None:
+        """Refuse if the variable is one of a block that is over."""
+        found = re.match(r'\w+', name.lstrip('*&('))
+        around = {id(x) for x in self.of.up.chain(self.stmt)}
+        scopes = [id(self.of.up.of(node)) for node in self.func.body.walk()
+                  if isinstance(node, c.Decl) and found and any(
+                      v.name == found.group() for v in node.variables)]
+        if scopes and not around & set(scopes):
+            raise Refused('%s is a variable of a block that is over'
+                          % found.group())
 
     def _only_if_empty(self, item: Held) -> bool:
         """Was it taken because its slot was empty?"""
@@ -962,6 +978,13 @@ class Builder:
                                              or PURE.match(expr.name)):
                 if not re.search('drop', text(expr)):
                     continue
+            if isinstance(expr, c.Assign) and re.match(
+                    '-E[A-Z]+$', text(expr.right)) \
+                    and not isinstance(strip(expr.left), c.Id):
+                # a status of its own
+                out.append('%s = %s;' % (text(expr.left, True),
+                                         self.returned.errno()))
+                continue
             if isinstance(expr, c.Assign) and isinstance(strip(expr.left), c.Id):
                 if RESULT_NAME.match(strip(expr.left).name) or \
                         error_value(expr.right, self.func):
@@ -1000,35 +1023,6 @@ def _fits(taken: c.Call, given: c.Call) -> bool:
 
 def point_skb(point: Point, skb: str) -> list[Held]:
     return [h for h in point.held if h.kind == 'skb' and h.obj == skb]
-
-
-def _releases_field(driver: Driver, func: c.Function, kind: str,
-                    fields: set[str], depth: int) -> bool:
-    """Does a function release something that is kept in such a field?"""
-    copies = {name for name in fields}
-    for node in func.body.walk():
-        source, target = None, ''
-        if isinstance(node, c.Assign):
-            source, target = strip(node.right), text(strip(node.left))
-        elif isinstance(node, c.Variable) and node.init is not None:
-            source, target = strip(node.init), node.name
-        while isinstance(source, c.Index):
-            source = strip(source.base)
-        if isinstance(source, c.Member) and source.name in fields:
-            copies.add(target)
-    for call in func.calls():
-        gone = releases(call)
-        if gone:
-            last = re.split(r'->|\.', gone[1])[-1].split('[')[0]
-            if gone[0] == kind and (last in copies or gone[1] in copies):
-                return True
-        elif depth:
-            callee = driver.resolve(call.name, func) if call.name else None
-            if callee is not None and callee.body is not None \
-                    and callee is not func and _releases_field(
-                        driver, callee, kind, fields, depth - 1):
-                return True
-    return False
 
 
 def _takes_current(loop: c.Loop) -> bool:
