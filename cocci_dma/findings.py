@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Iterable, Mapping
@@ -71,11 +72,19 @@ def from_event(event: Mapping[str, Any]) -> Finding:
 
 
 def mapped(finding: Finding, line: Callable[[str, int], int]) -> Finding:
-    """The finding with every (path, line) put through `line`."""
-    evidence = tuple(replace(e, line=line(e.path, e.line))
+    """The finding with every (path, line) put through `line`, also those that
+    messages tell."""
+    def told(message: str) -> str:
+        return re.sub(
+            r'\b(line |%s:)(\d+)' % re.escape(os.path.basename(finding.path)),
+            lambda found: found[1] + str(line(finding.path, int(found[2]))),
+            message)
+
+    evidence = tuple(replace(e, line=line(e.path, e.line),
+                             message=told(e.message))
                      for e in finding.evidence)
     return replace(finding, line=line(finding.path, finding.line),
-                   evidence=evidence)
+                   message=told(finding.message), evidence=evidence)
 
 
 def finish(findings: Iterable[Finding],

@@ -17,6 +17,7 @@ from typing import Iterable, Iterator
 from . import cparse as c
 from .driver import Driver, Place, strip, text
 from .flow import Graph, Step
+from .resources import is_log
 
 #: Functions that return a handle for which dma_mapping_error() is the test.
 MAPS = frozenset(
@@ -26,7 +27,7 @@ MAPS = frozenset(
 #: Functions that return the number of mapped entries, 0 when they failed.
 SG_MAPS = frozenset('dma_map_sg dma_map_sg_attrs pci_map_sg'.split())
 
-_TEST = re.compile(r'mapping_error|map(ping)?_err(or)?$')
+TEST = re.compile(r'mapping_error|map(ping)?_err(or)?$')
 _SETTER = {'dma_unmap_addr_set': 2, 'pci_unmap_addr_set': 2}
 _GETTER = frozenset(('dma_unmap_addr', 'pci_unmap_addr'))
 _DEPTH = 3
@@ -61,9 +62,10 @@ class Site:
 
 @dataclass
 class Verdict:
-    """checked, unchecked, wrong (a test that does not tell failure), lost
-    (thrown away), outside (returned to callers that are not in the driver);
-    node is the test or the caller's place."""
+    """checked, unchecked, wrong (a test that does not tell failure), idle (a
+    test after which all goes on the same), late (a test after the device has
+    got the handle), lost (thrown away), outside (returned to callers that are
+    not in the driver); place is the test, the use or the caller's place."""
 
     kind: str
     place: Place | None = None
@@ -159,7 +161,7 @@ def site_of(func: c.Function, call: c.Call) -> Site:
             if node is up.left and not site.targets:
                 break
         elif isinstance(up, c.Call):
-            if _TEST.search(up.name):
+            if TEST.search(up.name):
                 site.shape = 'tested'
                 return site
             plain, nested = False, True
@@ -199,6 +201,7 @@ class _Search:
         self.driver, self.func, self.depth, self.seen = driver, func, depth, seen
         self.test: c.Node | None = None
         self.wrong: c.Node | None = None
+        self.idle: c.Node | None = None
         self.returned = False
         self.everything: set[str] = set()
         self.after = 0
@@ -206,10 +209,13 @@ class _Search:
         self.untested: dict[int, Step] = {}
         self.every_path = False
         self.elements: dict[str, str] = {}
+        self.looped: set[str] = set()   # elements that a loop has filled
+        self.site: c.Node | None = None
 
     def run(self, start: Step, aliases: frozenset[str],
             origin: c.Node | None) -> None:
         self.after = origin.last.end if origin else 0
+        self.site = origin
         todo = deque([(start, aliases)])
         best: dict[int, frozenset[str]] = {}
         first = True
@@ -303,10 +309,13 @@ class _Search:
                     and any(n is origin for n in call.args[2].walk())):
                 names.add(_unmap_field(call.args))
             return
-        if _TEST.search(call.name):
+        if TEST.search(call.name) and not self._by_body(call):
             if any(self._tests(a, names) for a in call.args) or (
                     origin is not None and any(n is origin for n in call.walk())):
-                self.test = call
+                if self._idle(call):
+                    self.idle = self.idle or call
+                else:
+                    self.test = call
             return
         if call.name and self.driver.macro(call.name):
             if any(self._mentions(a, names) or _rests(names, norm(a))
@@ -318,8 +327,37 @@ class _Search:
         if self.depth:
             self._into(call, names, origin)
 
+    def _by_body(self, call: c.Call) -> bool:
+        """Does a function's body tell what its name only promises?"""
+        callee = self.driver.resolve(call.name, self.func)
+        return callee is not None and callee.body is not None
+
+    def _idle(self, call: c.Call) -> bool:
+        """Is nothing done about the outcome of a test but to tell it, or only
+        in a kernel of some configurations?"""
+        up = parents(self.func)
+        stmt = up.statement(call)
+        if isinstance(stmt, c.ExprStmt):
+            whole = strip(stmt.expr)
+            return whole is call or isinstance(whole, c.Call) \
+                and whole.name.startswith('WARN')
+        if isinstance(stmt, c.If) and stmt.other is None \
+                and _only_tells(stmt.then):
+            return True
+        here = {id(x) for x in up.chain(self.site or self.func.body)}
+        return any(isinstance(x, c.Branches) and id(x) not in here and not all(
+            any(isinstance(n, c.Call) and TEST.search(n.name)
+                for n in arm.walk()) for arm in x.body)
+            or isinstance(x, c.Branches) and id(x) not in here
+            and len(x.body) == 1 for x in up.chain(call))
+
     def _tests(self, arg: c.Expr, names: set[str]) -> bool:
         """Does the argument of a test name a handle, and the very element?"""
+        if self.looped and any(
+                _is_one(node, names) and _constant_element(node)
+                and norm(node) in self.looped
+                for node in arg.walk() if isinstance(node, c.Expr)):
+            return False
         return any(_is_one(node, names) and self.elements.get(
             norm(node), text(strip(node))) in (text(strip(node)), norm(node))
             or _is_one(node, names) and not _constant_element(node)
@@ -350,7 +388,7 @@ class _Search:
                     passed.add(param.name + '->' + rest[1:])
                 elif pointer and not rest:
                     passed.add('*' + param.name)
-                elif rest.startswith(('->', '.')):
+                elif rest.startswith(('->', '.', '[')):
                     passed.add(param.name + rest)
         if not passed and not (fields and call.args):
             return
@@ -440,10 +478,10 @@ def _macro_tests(driver: Driver, name: str, depth: int = 3) -> bool:
     """Does a macro test, itself or with what it calls?"""
     macro = driver.macro(name)
     if macro is None:
-        return any(any(map(_TEST.search, f.words))
+        return any(any(map(TEST.search, f.words))
                    for f in driver.definitions(name))
     words = set(re.findall(r'[A-Za-z_]\w*', macro.body)) - {name}
-    if any(map(_TEST.search, words)):
+    if any(map(TEST.search, words)):
         return True
     called = set(re.findall(r'([A-Za-z_]\w*)\s*\(', macro.body)) - {name}
     return depth > 0 and any(_macro_tests(driver, w, depth - 1)
@@ -520,7 +558,7 @@ def _tests_in(driver, func, names, fields, depth) -> bool:
     if func.body is None:
         return False
     for call in func.calls():
-        if _TEST.search(call.name):
+        if TEST.search(call.name):
             for arg in call.args:
                 for node in arg.walk():
                     if isinstance(node, c.Member) \
@@ -550,6 +588,7 @@ def verdict(driver: Driver, site: Site, depth: int = _DEPTH) -> list[Verdict]:
     if site.shape == 'returned':
         return _callers(driver, func, None, depth)
     names = frozenset(norm(t) for t in site.targets + site.copies)
+    names |= _pointed_to(func, names) | _stored(driver, site)
     start = graph(func).step_of(site.call)
     if start is None:
         return [Verdict('unchecked', here)]
@@ -557,8 +596,14 @@ def verdict(driver: Driver, site: Site, depth: int = _DEPTH) -> list[Verdict]:
     search.every_path = True
     search.elements = {norm(t): text(strip(t)) for t in site.targets
                        if _constant_element(t)}
+    if any(isinstance(x, c.Loop) for x in parents(func).chain(site.call)):
+        search.looped = {norm(t) for t in site.targets if '[' in norm(t)
+                         and not _constant_element(t)}
     search.run(start, names, site.call)
     if search.test is not None:
+        late = _late(driver, func, start, search, names)
+        if late is not None:
+            return [Verdict('late', Place(func.path, func, late))]
         use = None if search.returned else _untested_use(func, search, names)
         if use is not None:
             return [Verdict('unchecked', Place(func.path, func, use))]
@@ -567,6 +612,10 @@ def verdict(driver: Driver, site: Site, depth: int = _DEPTH) -> list[Verdict]:
         return _callers(driver, func, None, depth)
     if search.wrong is not None:
         return [Verdict('wrong', Place(func.path, func, search.wrong))]
+    if search.idle is not None:
+        return [Verdict('idle', Place(func.path, func, search.idle))]
+    if _global_test(driver, func, names):
+        return [Verdict('checked', here)]
     if _left_to_callers(driver, func, search.everything,
                         _fields(driver, func, search.everything), 2):
         return [Verdict('checked', here)]
@@ -591,6 +640,115 @@ def _untested_use(func: c.Function, search: _Search,
             if use is not None:
                 return use
     return _given_away(func, search, names)
+
+
+#: Calls that give a value to the device.
+_TO_DEVICE = re.compile(r'^(__)?(raw_)?(write[bwlq]|iowrite\d+|out[bwl]|'
+                        r'out_[bl]e\d+)(_relaxed|be)?$')
+
+
+def _late(driver: Driver, func: c.Function, start: Step, search: _Search,
+          names: frozenset[str]) -> c.Node | None:
+    """A write of the handle to the device that every way to a test passes."""
+    written = [(step, call) for step in search.untested.values()
+               for call in step.calls()
+               if (_TO_DEVICE.match(call.name) or driver.macro(call.name) and any(
+                   map(_TO_DEVICE.match, re.findall(
+                       r'\w+', driver.macro(call.name).body))))
+               and any(_carries(a, names, None) for a in call.args)]
+    for step, call in written:
+        without = {id(s) for s in _reached(start, step)}
+        if not any(id(test) in without for test in search.tests):
+            return call
+    return None
+
+
+def _reached(start: Step, wall: Step) -> Iterator[Step]:
+    """The steps behind one that are reached without passing another one."""
+    seen, todo = {id(start)}, [start]
+    while todo:
+        for step, _ in todo.pop().next:
+            if id(step) not in seen and step is not wall:
+                seen.add(id(step))
+                todo.append(step)
+                yield step
+
+
+def _pointed_to(func: c.Function, names: frozenset[str]) -> set[str]:
+    """What a local pointer points to where it takes a handle: `*p` is x after
+    `p = &x`, and an element of an array after `p = array`."""
+    out: set[str] = set()
+    for node in func.body.walk():
+        if isinstance(node, c.Assign):
+            pointer, value = norm(node.left), strip(node.right)
+        elif isinstance(node, c.Variable) and node.init is not None:
+            pointer, value = node.name, strip(node.init)
+        else:
+            continue
+        if '*' + pointer not in names:
+            continue
+        if isinstance(value, c.Unary) and value.op == '&':
+            out.add(norm(value.arg))
+        elif isinstance(value, (c.Id, c.Member)):
+            out.add(norm(value) + '[]')
+    return out
+
+
+def _stored(driver: Driver, site: Site) -> set[str]:
+    """The fields in which a function or macro that gets the handle as an
+    argument keeps it."""
+    above = parents(site.function).of(site.call)
+    while isinstance(above, (c.Paren, c.Cast)):
+        above = parents(site.function).of(above)
+    if not isinstance(above, c.Call) or not above.name:
+        return set()
+    index = next((i for i, a in enumerate(above.args)
+                  if any(n is site.call for n in a.walk())), None)
+    callee = driver.resolve(above.name, site.function)
+    if index is None:
+        return set()
+    if callee is not None and callee.body is not None:
+        params = [p.name for p in callee.params]
+        if index >= len(params):
+            return set()
+        kept = [norm(x.left) for x in callee.body.walk()
+                if isinstance(x, c.Assign) and _carries(
+                    x.right, {params[index]}, None)]
+    elif driver.macro(above.name) is not None:
+        macro = driver.macro(above.name)
+        params = list(macro.params or ())
+        if index >= len(params):
+            return set()
+        kept = re.findall(r'([\w.()>-]+)\s*=[^=;]*\b%s\b' % re.escape(
+            params[index]), macro.body)
+    else:
+        return set()
+    out = set()
+    for lvalue in kept:
+        found = re.match(r'\(*(\w+)\)?((?:->|\.).*)$', lvalue)
+        if found and found.group(1) in params:
+            given = norm(above.args[params.index(found.group(1))])
+            out.add((given + found.group(2)).rstrip(')'))
+    return out
+
+
+def _global_test(driver: Driver, func: c.Function,
+                 names: frozenset[str]) -> bool:
+    """Is a handle in a global variable tested by any function?"""
+    outside = {n for n in names if re.fullmatch(r'\w+', n)
+               and n not in func.locals and driver.variable(n) is not None}
+    return any(
+        TEST.search(call.name) and any(norm(a) in outside for a in call.args)
+        for other in driver.functions_with(*sorted(outside))
+        for call in other.calls()) if outside else False
+
+
+def _only_tells(branch: c.Stmt) -> bool:
+    """Does a branch leave all as it is, but for messages and counters?"""
+    return all(
+        isinstance(x, (c.Block, c.ExprStmt, c.Id, c.Literal, c.Member, c.Index,
+                       c.Unary)) or isinstance(x, c.Call) and is_log(x.name)
+        for x in branch.walk())
 
 
 def _use(tree: c.Node, names: frozenset[str]) -> c.Node | None:
@@ -665,7 +823,8 @@ def _left_to_callers(driver: Driver, func: c.Function, names: set[str],
             if index < len(place.node.args):
                 arg = norm(place.node.args[index])
                 passed.add(arg[1:] if arg.startswith('&') else '*' + arg)
-        if tests_in(driver, caller, frozenset(), fields, 1):
+        if tests_in(driver, caller, frozenset(), fields, 1) \
+                and _tested_behind(driver, caller, place.node, fields):
             return True
         if passed:
             step = graph(caller).step_of(place.node)
@@ -679,3 +838,18 @@ def _left_to_callers(driver: Driver, func: c.Function, names: set[str],
                 fields | _fields(driver, caller, passed), depth - 1):
             return True
     return False
+
+
+def _tested_behind(driver: Driver, caller: c.Function, call: c.Call,
+                   fields: frozenset[Field]) -> bool:
+    """Can a test of a field come after a call?  One in another function can."""
+    steps = graph(caller)
+    start = steps.step_of(call)
+    tests = [x for x in caller.calls() if TEST.search(x.name) and any(
+        isinstance(n, c.Member) and _same_field(driver, caller, n, fields)
+        for a in x.args for n in a.walk())]
+    if start is None or not tests:
+        return True
+    behind = {id(s) for s in steps.reachable([start])}
+    return any(step is None or id(step) in behind
+               for step in map(steps.step_of, tests))

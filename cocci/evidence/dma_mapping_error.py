@@ -51,7 +51,8 @@ def in_macros(driver: Driver, names: Collection[str]) -> Iterator[Unit]:
     for source in driver.files_with(*sorted(names)):
         for macro in source.macros.values():
             found = calls.search(macro.body)
-            if found and macro.name not in names:
+            if found and macro.name not in names \
+                    and not checks.TEST.search(macro.body):
                 at = next((t for t in source.raw if t.kind == 'pp'
                            and t.line == macro.line), source.raw[0])
                 unit = Unit()
@@ -95,6 +96,14 @@ class _Decision:
             '%s() returns the handle of a mapping, which is used without '
             'dma_mapping_error()' % unit_call.name)
 
+    def _idle(self, verdict: checks.Verdict) -> None:
+        self._refuse('line %d tests the handle, but the device gets it all the '
+                     'same' % verdict.place.line)
+
+    def _late(self, verdict: checks.Verdict) -> None:
+        self._refuse('the device gets the handle in line %d, before it is '
+                     'tested' % verdict.place.line)
+
     def _wrong(self, verdict: checks.Verdict) -> None:
         test = verdict.place.node
         replaced = self._exact_test(test)
@@ -105,8 +114,10 @@ class _Decision:
             return
         self.unit.edits.append(Edit(
             'test', self.func.path, replaced.first, self.func.name,
-            '`%s` does not tell that a mapping failed: use dma_mapping_error()'
-            % text(test),
+            ('`%s` is no test that CONFIG_DMA_API_DEBUG knows: use '
+             'dma_mapping_error()' if 'DMA_MAPPING_ERROR' in text(test) else
+             '`%s` does not tell that a mapping failed: use '
+             'dma_mapping_error()') % text(test),
             {'dev': self._device(), 'handle': text(replaced, True),
              'action': ';', 'name': 'dma'}))
 

@@ -433,7 +433,7 @@ class Builder:
             paths.append(('the exit at line %d' % later[0].stmt.first.line,
                           later[0].path))
         for name, path in paths:
-            for key in path.keys - wanted:
+            for key in sorted(path.keys - wanted):
                 if not self._explained(key, later):
                     raise Refused(
                         '%s also does %s, which may be due here'
@@ -643,7 +643,8 @@ class Builder:
                 raise Refused('no label undoes %s' % item)
             release = self._release_text(item)
             if release and item.guard and self.of.known.get(item.guard) is not True:
-                release = ['if (%s) %s' % (item.guard, release[0]
+                guard = re.sub(r'!\(([\w>.-]+)\)', r'!\1', item.guard)
+                release = ['if (%s) %s' % (guard, release[0]
                                            if len(release) == 1 else
                                            '{ %s }' % ' '.join(release))]
             lines += release
