@@ -13,8 +13,8 @@ from . import checks
 from . import cparse as c
 from .driver import Driver, strip, text
 from .plan import Addition, Edit, Unit
-from .resources import Refused
 from .exits import Unwinder
+from .resources import Refused
 from .unwind import Builder, NewExit
 
 #: Types that hold every handle.

@@ -9,7 +9,7 @@ from . import cparse as c
 from .checks import ends_in_jump, parents
 from .driver import Driver, strip, text
 from .resources import (FILLERS, PURE, RESULT_NAME, VAGUE, VERBS, Held,
-                        is_log, releases)
+                        field_name, is_log, releases)
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Unwinder:
 
         Statistics only go up; what also goes down counts what is pending.
         """
-        name = re.split(r'->|\.', lvalue)[-1].split('[')[0]
+        name = field_name(lvalue)
         known = self.driver.__dict__.setdefault('_counts_down', {})
         if name not in known:
             down = re.compile(
@@ -210,8 +210,7 @@ class Unwinder:
     def _alike(self, name: str, func: c.Function, expr: c.Expr) -> bool:
         """Have a local variable or field here and an expression of another
         function one type, or at least one name?"""
-        if re.split(r'->|\.', name)[-1] == re.split(
-                r'->|\.', text(strip(expr)))[-1]:
+        if field_name(name) == field_name(text(strip(expr))):
             return True
         var = self.func.locals.get(name)
         return var is not None and self.driver.type_of(expr, func) == var.type
@@ -279,9 +278,9 @@ class Unwinder:
 
     def released_elsewhere(self, lvalue: str) -> bool:
         """Does another function release a field of this name?"""
-        name = re.sub(r'\[.*', '', re.split(r'->|\.', lvalue)[-1])
+        name = field_name(lvalue)
         return any(
-            re.sub(r'\[.*', '', re.split(r'->|\.', gone[1])[-1]) == name
+            field_name(gone[1]) == name
             for func in self.driver.functions_with(name)
             if func is not self.func
             for gone in map(releases, func.calls()) if gone)
@@ -579,7 +578,7 @@ def releases_field(driver: Driver, func: c.Function, kind: str,
     for call in func.calls():
         gone = releases(call)
         if gone:
-            last = re.split(r'->|\.', gone[1])[-1].split('[')[0]
+            last = field_name(gone[1])
             if gone[0] == kind and (last in copies or gone[1] in copies):
                 return True
         elif depth:

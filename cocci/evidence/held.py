@@ -10,7 +10,7 @@ from .checks import Parents, ends_in_jump
 from .driver import Driver, strip, text
 from .exits import Exit, Path, Unwinder, releases_field
 from .resources import (CONVERTS, COUNTER, PAIRS, PURE, RESULT, VAGUE, VERBS,
-                        Held, argument, is_log, outside, releases)
+                        Held, argument, field_name, is_log, outside, releases)
 
 
 @dataclass
@@ -375,7 +375,7 @@ class Walk:
         """Does a function that an exit calls release what a call took?"""
         if taken is None or not taken.obj:
             return False
-        name = re.split(r'->|\.', taken.obj)[-1].split('[')[0]
+        name = field_name(taken.obj)
         return any(
             callee is not None and callee.body is not None
             and releases_field(self.of.driver, callee, taken.kind, {name}, 3)

@@ -227,3 +227,8 @@ class Held:
 def outside(name: str) -> bool:
     """Is an lvalue more than a local variable?"""
     return '->' in name or '[' in name or '.' in name
+
+
+def field_name(lvalue: str) -> str:
+    """The last name in an lvalue, whichever element of an array it is."""
+    return re.split(r'->|\.', lvalue)[-1].split('[')[0]

@@ -19,8 +19,8 @@ from .driver import strip, text
 from .exits import (Action, Exit, Path, Unwinder, error_value,
                     releases_field)
 from .held import CONSUMES, Point, locate, retries
-from .resources import (PAIRS, PURE, RESULT_NAME, Held, Refused, is_log,
-                        outside, releases)
+from .resources import (PAIRS, PURE, RESULT_NAME, Held, Refused, field_name,
+                        is_log, outside, releases)
 from .returned import Returned
 
 
@@ -29,7 +29,6 @@ class NewExit:
     """What the new check does: statements, the last one of them leaves."""
 
     lines: list[str]
-    why: str = ''
 
     @property
     def code(self) -> str:
@@ -62,6 +61,10 @@ class Builder:
         self.begins = begins
         self.point = locate(unwinder, stmt)
         self.returned = Returned(unwinder, self.point)
+        self.confirmed = False      # the next exit releases the same
+        self.wanted: set[tuple[str, ...]] = set()   # what must be released
+        self.forget_handle = False  # a helper would unmap the failed handle
+        self.rounds: c.Loop | None = None   # a loop with earlier mappings
 
     def build(self) -> NewExit:
         """The new exit; Refused, with what is held, where there is none."""
@@ -193,7 +196,7 @@ class Builder:
                           % point.before.stmt.first.line)
         for above in self.of.up.chain(self.stmt):
             if isinstance(above, c.If) and above.other is not None \
-                    and isinstance(strip(above.cond), c.Unary):
+                    and isinstance(_plain(above.cond), c.Unary):
                 for node in above.then.walk():
                     if isinstance(node, c.Assign) \
                             and text(strip(node.left)) in self.names \
@@ -206,8 +209,6 @@ class Builder:
                 raise Refused(doubt)
         if point.loops and self._keeps_mapping(point.loops[-1]):
             self.rounds = point.loops[-1]
-        else:
-            self.rounds = None
 
     def _keeps_mapping(self, loop: c.Loop) -> bool:
         """Do mappings of earlier rounds live when a round fails?"""
@@ -277,7 +278,7 @@ class Builder:
     def _helper_takes(self, item: Held, path: Path) -> bool:
         """Does a function that the exit calls release the object?"""
         places = [p for p in (item.obj, *item.others) if p]
-        fields = {re.split(r'->|\.', p)[-1].split('[')[0] for p in places
+        fields = {field_name(p) for p in places
                   if '->' in p or '.' in p or '[' in p}
         for action in path.actions:
             call = action.call
@@ -342,10 +343,10 @@ class Builder:
                 return False
             if not actions:
                 return True
-        last = {re.split(r'->|\.', n)[-1] for n in self.names}
+        last = {field_name(n) for n in self.names}
         for action in actions:
             kind, obj = releases(action.call)
-            field = re.split(r'->|\.', obj)[-1]
+            field = field_name(obj)
             if not action.guard and (kind not in ('memory', 'skb')
                                      or not outside(obj)):
                 return False
@@ -477,10 +478,6 @@ class Builder:
         return any(re.match(r'%s(->|\.|\[|$)' % re.escape(arg), name)
                    for arg in given for name in self.names)
 
-    confirmed = False
-    wanted: set[tuple[str, ...]] = set()
-    forget_handle = False
-
     def _differing(self, wanted, theirs, unmaps, needed):
         after = self.point.after
         lacking = wanted - theirs
@@ -534,16 +531,13 @@ class Builder:
             return self._goto([], label)
         if before is None and wanted and after is not None and not \
                 self._synthesised(needed):
-            return self._from_after(wanted)
+            raise Refused('no label undoes this')
         lines = self._undo(needed)
         return self._leave(lines, wanted, needed)
 
     def _synthesised(self, needed) -> bool:
         return all((h.known or self.of.undo_of(h)) and not h.loop and not h.guard
                    for h in needed)
-
-    def _from_after(self, wanted):
-        raise Refused('no label undoes this')
 
     def _label(self, wanted: set[tuple[str, ...]]) -> str:
         """A label whose path releases exactly what is wanted."""
@@ -809,13 +803,13 @@ class Builder:
 
     def _kfree(self, item: Held) -> str:
         """kfree_sensitive() where the driver frees this field or variable so."""
-        last = re.split(r'->|\.', item.obj)[-1]
+        last = field_name(item.obj)
         undoers = self.of.counterparts(self.func.name)
         for func in self.of.driver.functions_with('kfree_sensitive'):
             for call in func.calls():
                 gone = releases(call)
                 if call.name == 'kfree_sensitive' and gone and (
-                        re.split(r'->|\.', gone[1])[-1] == last
+                        field_name(gone[1]) == last
                         or func.name in undoers):
                     return call.name
         return 'kfree'
@@ -975,8 +969,8 @@ class Builder:
             if isinstance(expr, c.Call) and releases(expr) \
                     in self.point.dropped:
                 continue
-            if isinstance(expr, c.Call) and (is_log(expr.name)
-                                             or PURE.match(expr.name)):
+            if isinstance(expr, c.Call) and releases(expr) is None and (
+                    is_log(expr.name) or PURE.match(expr.name)):
                 if not re.search('drop', text(expr)):
                     continue
             if isinstance(expr, c.Assign) and re.match(
@@ -1010,6 +1004,15 @@ class Builder:
                                  dict.fromkeys(item.others)
                                  if outside(o) and o not in reset]
         return NewExit(lines + status + ['goto %s;' % label])
+
+
+def _plain(cond: c.Expr) -> c.Expr:
+    """A condition without what only says how likely it is."""
+    cond = strip(cond)
+    if isinstance(cond, c.Call) and cond.name in ('likely', 'unlikely') \
+            and cond.args:
+        return strip(cond.args[0])
+    return cond
 
 
 def _fits(taken: c.Call, given: c.Call) -> bool:
