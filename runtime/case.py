@@ -71,6 +71,14 @@ class Case:
                                        visible - heard)
                 for mode, verdict in verdicts.items()}
 
+    def expected_of_old(self, mode: str) -> str:
+        """The same in words, or '' when nothing is known."""
+        if self.works is None:
+            return ''
+        words = 'must work' if self.works[mode] else 'must fail'
+        return words + (', and be reported' if 'dma-debug' in self.oracles
+                        else '')
+
     def _unexpected(self, said: set[str], mode: str, mute: set[str]) -> str:
         assert self.works is not None
         other = said - set(self.oracles)

@@ -20,10 +20,11 @@ import pytest
 
 from cocci_dma import Trouble
 from runtime import bench, case, kernel, kernel_source, ktap, matrix, qemu
-from runtime import FOLDER, table, verdict
+from runtime import FOLDER, page, table, verdict
 from conftest import ROOT
 
 import kernel_tree
+import test_page
 
 SAMPLE = ROOT / 'driver-sample'
 EDU = sorted(path.parent for path in
@@ -130,6 +131,31 @@ def test_memory_faults_are_caught(driver: Path) -> None:
         list(wrong.values()))
     assert any('unreferenced object' in line
                for line in wrong['lost'].verdict.log)
+
+
+@in_qemu
+def test_page_of_the_matrix(results: bench.Results) -> None:
+    """All that was run is on it; test_page.py looks at the page itself."""
+    tree = test_page.parse(page.render(results, bench.Options()))
+    cells = test_page.cells_of(tree)
+    assert len(cells) == len(results.rows)
+    for row, (name, (state, words, _)) in zip(
+            sorted(results.rows, key=_place_of), sorted(cells.items()),
+            strict=True):
+        assert name == _place_of(row)
+        assert words.startswith(table.verdict(row) + ' must ')
+        assert state == ('bad' if row.problem else
+                         'pass' if row.verdict.clean else 'foretold')
+    diffs = [test_page.text_of(one) for one in
+             tree.findall('.//pre[@class="code"]')]
+    assert diffs == [results.conversions[one.name].diff.decode()
+                     for one in CASES]
+
+
+def _place_of(row: matrix.Row) -> str:
+    case_name = row.form.case.name
+    return '%s %s %s' % (case_name, row.form.name[len(case_name) + 1:],
+                         table.place(row))
 
 
 # --- KTAP and verdicts ------------------------------------------------------
@@ -407,6 +433,24 @@ def test_no_folder() -> None:
     _in_trouble(_bench('/nowhere'), '/nowhere: no such folder')
 
 
+@pytest.mark.parametrize('option', ['--junit', '--html'])
+def test_results_that_cannot_be_written(tmp_path: Path, option: str) -> None:
+    """Said before anything is built or booted."""
+    target = tmp_path / 'nowhere' / 'results'
+    _in_trouble(_bench(option, target, SAMPLE, PATH='/nowhere'), str(target),
+                'cannot be written: No such file or directory')
+
+
+@pytest.mark.parametrize('module', ['jinja2', 'pygments'])
+def test_no_module_for_pages(tmp_path: Path, module: str) -> None:
+    (tmp_path / (module + '.py')).write_text(
+        'raise ModuleNotFoundError("no such module", name=__name__)\n')
+    _in_trouble(_bench('--html', tmp_path / 'page.html', SAMPLE,
+                       PYTHONPATH=str(tmp_path)), '--html needs',
+                'apt-get install python3-' + module)
+    assert not (tmp_path / 'page.html').exists()
+
+
 def test_no_kbuild(tmp_path: Path) -> None:
     _in_trouble(_bench(tmp_path), str(tmp_path), 'neither Kbuild nor Makefile')
 
@@ -614,7 +658,8 @@ def test_own_driver_and_guest_script(driver: Path, tmp_path: Path) -> None:
     script.write_text('#!/bin/sh\nset -e\necho "driving $1"\n'
                       'echo hello >"$1"\n[ "$(cat "$1")" = hello ]\n')
     done = _bench('--guest', script, '--device', 'edu', '--memory', '160',
-                  '--junit', tmp_path / 'junit.xml', driver)
+                  '--junit', tmp_path / 'junit.xml',
+                  '--html', tmp_path / 'page.html', driver)
     assert done.returncode == 0, done
     line = next(line.split() for line in done.stdout.splitlines()
                 if 'converted' in line)
@@ -622,6 +667,11 @@ def test_own_driver_and_guest_script(driver: Path, tmp_path: Path) -> None:
     assert 'drv.old iommu: data, iommu, dma-debug' in done.stdout
     assert {path: path.read_bytes() for path in driver.iterdir()} == before
     assert 'program: driving /dev/edu' in (tmp_path / 'junit.xml').read_text()
+    tree = test_page.parse((tmp_path / 'page.html').read_bytes())
+    assert {name: state for name, (state, *_) in
+            test_page.cells_of(tree).items()} == {
+        **{'drv old ' + mode: 'seen' for mode in qemu.MODES},
+        **{'drv converted ' + place: 'pass' for place in table.PLACES}}
 
 
 @in_qemu
