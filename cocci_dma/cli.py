@@ -211,6 +211,9 @@ def _notes(results: bench.Results) -> Iterator[str]:
             yield ('%s: note: the old form fails even in mode direct; if its '
                    'device does not keep what is written to it, drive it by '
                    '--guest\n' % name)
+        elif row.verdict.clean and not row.verdict.transferred:
+            yield ('%s: note: no data was moved, for the driver has no device '
+                   'node: drive it by --guest\n' % name)
     for name, missing in results.left_out.items():
         yield '%s: left out: there is no rule %s\n' % (name,
                                                        ', '.join(missing))

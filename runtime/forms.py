@@ -224,5 +224,7 @@ def _why(said: str, form: Form, tree: Path) -> str:
     for told in ('\n'.join(mine), said):
         reason = kernel_source.reason(told)
         if reason:
-            return reason.replace(str(form.folder) + '/', '')
+            hint = ': if the kernel can have it, turn it on by --config' \
+                if reason.endswith('undefined!') else ''
+            return reason.replace(str(form.folder) + '/', '') + hint
     return 'its Kbuild names no module (obj-m)'

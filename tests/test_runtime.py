@@ -613,7 +613,8 @@ def test_module_that_does_not_link(driver: Path) -> None:
         'irqreturn_t edu_irq(', 'void nobody_has_it(void);\n'
         'irqreturn_t edu_irq(', 1).replace(
         'complete(&edu->done);', 'nobody_has_it();'))
-    _in_trouble(_bench(driver), 'does not build', 'nobody_has_it', 'edu.ko')
+    _in_trouble(_bench(driver), 'does not build', 'nobody_has_it', 'edu.ko',
+                'by --config')
 
 
 @in_qemu
@@ -672,6 +673,50 @@ def test_own_driver_and_guest_script(driver: Path, tmp_path: Path) -> None:
             test_page.cells_of(tree).items()} == {
         **{'drv old ' + mode: 'seen' for mode in qemu.MODES},
         **{'drv converted ' + place: 'pass' for place in table.PLACES}}
+
+
+NODELESS = '''// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/dma-mapping.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+
+static int nodeless_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	return dma_set_mask(&pdev->dev, DMA_BIT_MASK(28));
+}
+
+static const struct pci_device_id nodeless_ids[] = {
+	{ PCI_DEVICE(0x1234, 0x11e8) },
+	{ }
+};
+
+static struct pci_driver nodeless_driver = {
+	.name		= "nodeless",
+	.id_table	= nodeless_ids,
+	.probe		= nodeless_probe,
+};
+module_pci_driver(nodeless_driver);
+
+MODULE_DESCRIPTION("edu without a device node");
+MODULE_LICENSE("GPL");
+'''
+
+
+@in_qemu
+def test_driver_without_a_device_node(tmp_path: Path) -> None:
+    """None of the many that other drivers have is taken for its own."""
+    folder = tmp_path / 'nodeless'
+    folder.mkdir()
+    (folder / 'nodeless.c').write_text(NODELESS)
+    (folder / 'Makefile').write_text('obj-m := nodeless.o\n')
+    done = _bench('--html', tmp_path / 'page.html', folder)
+    assert done.returncode == 0, done
+    cells = test_page.cells_of(
+        test_page.parse((tmp_path / 'page.html').read_bytes()))
+    assert len(cells) == 7
+    assert {state for state, *_ in cells.values()} == {'idle'}
+    assert done.stderr == ('nodeless: note: no data was moved, for the driver '
+                           'has no device node: drive it by --guest\n')
 
 
 @in_qemu
