@@ -636,6 +636,18 @@ def test_unknown_device() -> None:
 
 
 @pytest.mark.parametrize('content, said', [
+    (None, 'cannot be read: No such file or directory'),
+    (b'CONFIG_NET=y\xff', 'is no text'),
+])
+def test_unusable_configuration(tmp_path: Path, content: bytes | None,
+                                said: str) -> None:
+    config = tmp_path / 'net.config'
+    if content is not None:
+        config.write_bytes(content)
+    _in_trouble(_bench('--config', config, SAMPLE), '%s: %s' % (config, said))
+
+
+@pytest.mark.parametrize('content, said', [
     (None, 'cannot be read'),
     (b'print(1)\n', 'neither a script nor a static program'),
     (b'#!/usr/bin/python3\n', 'only /bin/sh'),
@@ -704,8 +716,11 @@ MODULE_LICENSE("GPL");
 
 @in_qemu
 def test_driver_without_a_device_node(tmp_path: Path) -> None:
-    """None of the many that other drivers have is taken for its own."""
-    folder = tmp_path / 'nodeless'
+    """None of the many that other drivers have is taken for its own.
+
+    Nor does the name of its folder trouble make, KTAP or the initramfs.
+    """
+    folder = tmp_path / 'my [bold]driver'
     folder.mkdir()
     (folder / 'nodeless.c').write_text(NODELESS)
     (folder / 'Makefile').write_text('obj-m := nodeless.o\n')
@@ -715,7 +730,7 @@ def test_driver_without_a_device_node(tmp_path: Path) -> None:
         test_page.parse((tmp_path / 'page.html').read_bytes()))
     assert len(cells) == 7
     assert {state for state, *_ in cells.values()} == {'idle'}
-    assert done.stderr == ('nodeless: note: no data was moved, for the driver '
+    assert done.stderr == ('my_bold_driver: note: no data was moved, for the driver '
                            'has no device node: drive it by --guest\n')
 
 
