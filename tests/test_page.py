@@ -31,7 +31,8 @@ NOWHERE = Path('/nowhere')
 #: Markup, a template, a way out of each element that text is in, and what
 #: no text may hold.
 HOSTILE = ('</pre></span></a></style></title><script>stolen=1</script>'
-           '<img src=x onerror=stolen=1>{{ 7 * 7 }}"\'&lt;&\x00\x1b\u202e\udcff')
+           '<img src=x onerror=stolen=1>{{ 7 * 7 }}"\'&lt;&'
+           '\x00\x1b\u202e\udcff')
 
 #: How HOSTILE is to be seen.
 SEEN = HOSTILE.rstrip('\x00\x1b\u202e\udcff')
@@ -132,14 +133,14 @@ def test_every_result_is_there(results: bench.Results, made: bytes) -> None:
               for name, cell in cells.items()
               if name.startswith('driver-sample ')}
     assert sample == {
-        'old direct': ('bad', 'pass must work, and be reported'),
+        'old direct': ('bad', 'pass (!) must work, and be reported'),
         'old iommu': ('foretold',
                       'data iommu dma-debug must fail, and be reported'),
         'converted iommu': ('pass', 'pass must pass'),
         'converted calls fail': ('pass', 'pass must pass 4 calls failed'),
     }
     assert cells['hangs converted swiotlb'][:2] == (
-        'bad', 'warning crash must pass')
+        'bad', 'warning crash (!) must pass')
     assert cells['wrong_one wrong.slot_kept calls fail'][0] == 'foretold'
     state, = (cell[0] for name, cell in cells.items()
               if name.startswith('drv'))
@@ -331,8 +332,8 @@ def look(content: bytes, folder: Path, width: int, dark: bool
     harness.write_text(_LOOK % (width, html.escape(content.decode())),
                        encoding='utf-8')
     done = subprocess.run(
-        [browser, '--headless', '--disable-gpu', '--hide-scrollbars', '--dump-dom',
-         '--virtual-time-budget=5000',
+        [browser, '--headless', '--disable-gpu', '--hide-scrollbars',
+         '--dump-dom', '--virtual-time-budget=5000',
          '--user-data-dir=%s' % (folder / 'profile'),
          '--window-size=%d,900' % width,
          '--blink-settings=preferredColorScheme=%d' % (0 if dark else 1),
