@@ -204,7 +204,7 @@ def _notes(results: bench.Results) -> Iterator[str]:
                 or row.form.case.works is not None:
             continue
         name = row.form.case.name
-        for line in report.text(results.conversions[name].refusals
+        for line in report.text(results.conversions[name].left_over
                                 ).splitlines(keepends=True):
             yield '%s: %s' % (name, line)
         if {'data', 'crash'} & set(row.verdict.said):

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from itertools import groupby
 from typing import Any, Iterator, Sequence
 
-from cocci_dma import Trouble, findings
+from cocci_dma import Trouble, findings, report
 
 from . import FOLDER, bench, ktap, table, verdict
 from .matrix import Row
@@ -109,7 +109,7 @@ class Driver:
     added: int
     removed: int
     diff: markupsafe.Markup
-    refusals: list[findings.Finding]
+    left_over: list[findings.Finding]
 
 
 def render(results: bench.Results, options: bench.Options) -> bytes:
@@ -121,7 +121,7 @@ def render(results: bench.Results, options: bench.Options) -> bytes:
         loader=jinja2.FileSystemLoader(FOLDER), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, finalize=_printable)
-    environment.filters['place'] = table.place
+    environment.filters |= {'place': table.place, 'word': report.word}
     page = environment.get_template('page.html').render(
         drivers=drivers, places=_PLACES, states=STATES,
         counts=Counter(cell.state for cell in cells),
@@ -154,7 +154,7 @@ def _drivers(results: bench.Results) -> Iterator[Driver]:
         conversion = results.conversions[case.name]
         yield Driver('driver-%d' % number, case.name, case.summary, forms,
                      *_count(conversion.diff), _coloured(conversion.diff),
-                     conversion.refusals)
+                     conversion.left_over)
 
 
 def _form(cells: Sequence[Cell]) -> Form:

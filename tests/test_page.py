@@ -186,17 +186,17 @@ def test_calls_that_failed(made: bytes) -> None:
         ['dma_set_mask 1', 'load: no error']]
 
 
-def test_conversions_and_refusals(made: bytes) -> None:
+def test_conversions_and_what_they_leave(made: bytes) -> None:
     tree = parse(made)
     diffs = [text_of(one) for one in
              tree.findall('.//pre[@class="code"]')]
     assert diffs == [DIFF.decode('utf-8', 'replace')] * 3
     assert 'Nothing was converted.' in map(words_of, tree.iter('p'))
     refused = [words_of(one) for one in
-               tree.findall('.//details[@class="refused"]/ul/li')]
+               tree.findall('.//details[@class="left-over"]/ul/li')]
     assert len(refused) == 3
     for words in refused:
-        assert words.startswith('edu <b>.c:12:3 a reason </pre>')
+        assert words.startswith('edu <b>.c:12:3 refused: a reason </pre>')
         assert 'edu.h:7 the place </pre>' in words
 
 

@@ -150,6 +150,9 @@ def test_page_of_the_matrix(results: bench.Results) -> None:
              tree.findall('.//pre[@class="code"]')]
     assert diffs == [results.conversions[one.name].diff.decode()
                      for one in CASES]
+    left = {test_page.words_of(one).split(': ')[0].split()[-1] for one in
+            tree.findall('.//details[@class="left-over"]/ul/li')}
+    assert left == {'refused', 'note'}
 
 
 def _place_of(row: matrix.Row) -> str:
