@@ -13,8 +13,10 @@ V ?= 0
 RUN_PACKAGES := coccinelle libpython3-dev python3 python3-click \
 	python3-filelock python3-rich diffutils
 RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex \
-	gcc libc6-dev libelf-dev lz4 make patch perl qemu-system-x86 xz-utils
-TEST_PACKAGES := python3-pytest python3-pytest-xdist
+	gcc libc6-dev libelf-dev lz4 make patch perl python3-jinja2 \
+	python3-pygments qemu-system-x86 xz-utils
+TEST_PACKAGES := chromium python3-html5lib python3-pytest \
+	python3-pytest-xdist
 
 # What `make runtime` runs
 EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))
@@ -39,7 +41,8 @@ help:
 	@echo 'M=PATH      driver: a folder or a file, here or in KDIR'
 	@echo 'MODE=       report (default), patch, context, org; coccicheck only'
 	@echo 'COCCI=RULE  only this rule (its name or its .cocci file)'
-	@echo 'DRIVERS=    folders for make runtime;  JUNIT=FILE  results as XML'
+	@echo 'DRIVERS=    folders for make runtime;  HTML=FILE  results as a page'
+	@echo 'JUNIT=FILE  the same as XML'
 	@echo 'KDIR=DIR    kernel tree;  J=N  so many at once;  V=1  show commands'
 
 deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES) $(TEST_PACKAGES)
@@ -89,6 +92,7 @@ lint: need-m run-deps
 
 runtime: runtime-deps
 	@$(PYTHON) cocci-dma bench-driver $(if $(JUNIT),--junit '$(JUNIT)') \
+		$(if $(HTML),--html '$(HTML)') \
 		$(or $(DRIVERS),driver-sample $(EDU_CASES))
 
 test: deps

@@ -18,7 +18,7 @@ import click
 import rich.console
 import rich.progress
 
-from runtime import bench, kernel, table
+from runtime import bench, kernel, output, table
 
 from . import COCCI, Trouble, doctor, edit, report, rules, run
 
@@ -169,21 +169,31 @@ def coccicheck(paths: Sequence[str], names: Sequence[str], kdir: str | None,
               default=bench.TIME_LIMIT, help='For a boot.')
 @click.option('--junit', metavar='FILE', type=click.Path(path_type=Path),
               help='Write the results as JUnit XML, too.')
+@click.option('--html', metavar='FILE', type=click.Path(path_type=Path),
+              help='Write them as a page for a browser, with logs and diffs.')
 def bench_driver(folders: Sequence[Path], junit: Path | None,
-                 **how: Any) -> int:
+                 html: Path | None, **how: Any) -> int:
     """Convert drivers, and run both forms on QEMU's devices.
 
     DIR holds a driver with its Kbuild; nothing in it is changed.  Exit code
     1: something is not as it should be.  docs/runtime.md says more.
     """
     how['devices'] = how['devices'] or (bench.EDU,)
+    for path in (junit, html):
+        if path is not None:
+            output.require(path)
+    if html is not None:
+        # Here: nothing else needs what this needs
+        from runtime import page
     with _progress('runs', True) as progress:
-        results = bench.bench(folders, bench.Options(progress=progress,
-                                                     **how))
+        options = bench.Options(progress=progress, **how)
+        results = bench.bench(folders, options)
     _out(table.text(results.rows, shutil.get_terminal_size((120, 0)).columns))
     _err(''.join(_notes(results)))
     if junit is not None:
         table.write_junit(results.rows, junit)
+    if html is not None:
+        output.write(html, page.render(results, options))
     return 1 if any(row.problem for row in results.rows) else 0
 
 
@@ -194,13 +204,16 @@ def _notes(results: bench.Results) -> Iterator[str]:
                 or row.form.case.works is not None:
             continue
         name = row.form.case.name
-        for line in report.text(results.conversions[name].refusals
+        for line in report.text(results.conversions[name].left_over
                                 ).splitlines(keepends=True):
             yield '%s: %s' % (name, line)
         if {'data', 'crash'} & set(row.verdict.said):
             yield ('%s: note: the old form fails even in mode direct; if its '
                    'device does not keep what is written to it, drive it by '
                    '--guest\n' % name)
+        elif row.verdict.clean and not row.verdict.transferred:
+            yield ('%s: note: no data was moved, for the driver has no device '
+                   'node: drive it by --guest\n' % name)
     for name, missing in results.left_out.items():
         yield '%s: left out: there is no rule %s\n' % (name,
                                                        ', '.join(missing))
@@ -240,7 +253,8 @@ def diagnose() -> int:
     for item in doctor.examine():
         missing = missing or not (item.good or item.optional)
         state = ('ok' if item.good else
-                 'absent (for `make test`)' if item.optional else 'MISSING')
+                 'absent (for the bench and `make test`)' if item.optional
+                 else 'MISSING')
         _out('%s %s: %s\n' % (state, item.name, item.detail))
     return 2 if missing else 0
 

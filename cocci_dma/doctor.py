@@ -17,8 +17,13 @@ MODULES = {
     'rich': 'python3-rich',
 }
 
-#: The same for what only `make test` needs.
+#: The same for what only the bench's pages need, and only `make test`.
+RUNTIME_MODULES = {
+    'jinja2': 'python3-jinja2',
+    'pygments': 'python3-pygments',
+}
 TEST_MODULES = {
+    'html5lib': 'python3-html5lib',
     'pytest': 'python3-pytest',
     'xdist': 'python3-pytest-xdist',
 }
@@ -27,7 +32,7 @@ TEST_MODULES = {
 PROGRAMS = {'diff': 'diffutils'}
 
 #: To apply diffs, and to build and boot what was converted.
-TEST_PROGRAMS = {
+RUNTIME_PROGRAMS = {
     'patch': 'patch',
     'perl': 'perl',
     'make': 'make',
@@ -39,12 +44,15 @@ TEST_PROGRAMS = {
     'busybox': 'busybox-static',
 }
 
+#: To look at the bench's pages as people do.
+TEST_PROGRAMS = {'chromium': 'chromium'}
+
 
 @dataclass(frozen=True)
 class Item:
     """One thing that is needed; detail says what it is, or how to get it.
 
-    Without an optional one only the tests cannot run.
+    Without an optional one only the bench and the tests cannot run.
     """
 
     name: str
@@ -63,12 +71,14 @@ def examine() -> Iterator[Item]:
     yield Item('Python', sys.version_info >= (3, 11),
                '%s (%d.%d; 3.11 or newer is needed)'
                % (sys.executable, *sys.version_info[:2]))
-    for modules, optional in ((MODULES, False), (TEST_MODULES, True)):
+    for modules, optional in ((MODULES, False), (RUNTIME_MODULES, True),
+                              (TEST_MODULES, True)):
         for module, package in modules.items():
             good = importlib.util.find_spec(module) is not None
             yield Item('module ' + module, good,
                        'found' if good else _install(package), optional)
-    for programs, optional in ((PROGRAMS, False), (TEST_PROGRAMS, True)):
+    for programs, optional in ((PROGRAMS, False), (RUNTIME_PROGRAMS, True),
+                               (TEST_PROGRAMS, True)):
         for program, package in programs.items():
             path = shutil.which(program)
             yield Item(program, path is not None, path or _install(package),

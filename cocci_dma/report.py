@@ -23,9 +23,8 @@ def text(findings: Iterable[Finding]) -> str:
     """One line a finding, its evidence in indented lines below."""
     out = []
     for f in findings:
-        word = 'refused' if f.kind == 'refusal' else f.severity
         out.append('%s:%d:%d: %s: %s [%s]\n' % (f.path, f.line, f.column,
-                                               word, f.message, f.rule))
+                                               word(f), f.message, f.rule))
         out += ('  %s:%d: %s\n' % (e.path, e.line, e.message)
                 for e in f.evidence)
     return ''.join(out)
@@ -34,9 +33,18 @@ def text(findings: Iterable[Finding]) -> str:
 def left_over(findings: Iterable[Finding]) -> str:
     """What a conversion tells beside its diff: the sites it refused, and notes
     on what it cannot do itself."""
-    return text(dict.fromkeys(
-        f for f in findings if f.kind == 'refusal'
-        or f.kind == 'finding' and f.severity == 'note'))
+    return text(dict.fromkeys(filter(is_left_over, findings)))
+
+
+def is_left_over(finding: Finding) -> bool:
+    """Is it something that a conversion leaves to a person?"""
+    return finding.kind == 'refusal' or \
+        finding.kind == 'finding' and finding.severity == 'note'
+
+
+def word(finding: Finding) -> str:
+    """What kind of message it is."""
+    return 'refused' if finding.kind == 'refusal' else finding.severity
 
 
 def org(findings: Iterable[Finding]) -> str:

@@ -97,8 +97,12 @@ def _distinct(cases: Iterable[case.Case]) -> list[case.Case]:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding='utf-8')
-    except (OSError, UnicodeDecodeError) as error:
-        raise Trouble('%s: cannot be read: %s' % (path, error)) from None
+    except OSError as error:
+        raise Trouble('%s: cannot be read: %s'
+                      % (path, error.strerror)) from None
+    except UnicodeDecodeError:
+        raise Trouble('%s: is no text: name a file of CONFIG_ lines'
+                      % path) from None
 
 
 def _is_script(program: Path) -> bool:

@@ -6,6 +6,7 @@ the old form, and all that can be expected of the converted one.
 """
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,14 @@ class Case:
                                        visible - heard)
                 for mode, verdict in verdicts.items()}
 
+    def expected_of_old(self, mode: str) -> str:
+        """The same in words, or '' when nothing is known."""
+        if self.works is None:
+            return ''
+        words = 'must work' if self.works[mode] else 'must fail'
+        return words + (', and be reported' if 'dma-debug' in self.oracles
+                        else '')
+
     def _unexpected(self, said: set[str], mode: str, mute: set[str]) -> str:
         assert self.works is not None
         other = said - set(self.oracles)
@@ -99,13 +108,18 @@ def read(folder: Path) -> Case:
                       'what builds the module' % folder)
     path = folder / FILE
     if not path.exists():
-        return Case(folder.name, folder)
+        return Case(_name(folder), folder)
     try:
         return _parse(folder, tomllib.loads(path.read_text('utf-8')))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Trouble('%s: is no TOML: %s' % (path, error)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Trouble('%s: %s: see docs/runtime.md' % (path, error)) from None
+
+
+def _name(folder: Path) -> str:
+    """A word for make, for KTAP, and for paths in the guest."""
+    return re.sub(r'[^\w.+-]+', '_', folder.name, flags=re.ASCII)
 
 
 def _parse(folder: Path, table: dict[str, Any]) -> Case:
@@ -121,7 +135,7 @@ def _parse(folder: Path, table: dict[str, Any]) -> Case:
         oracles = tuple(map(_oracle, old['oracles']))
     guest = table.get('guest', {})
     _only(guest, {'sizes', 'transfers', 'node'}, '[guest]')
-    return Case(folder.name, folder, str(table.get('summary', '')), works,
+    return Case(_name(folder), folder, str(table.get('summary', '')), works,
                 oracles, tuple(map(int, guest.get('sizes', SIZES))),
                 int(guest.get('transfers', ROUNDS)),
                 str(guest.get('node', '')),

@@ -52,10 +52,10 @@ class Form:
 
 @dataclass
 class Conversion:
-    """What the rules did to a case."""
+    """What the rules did to a case, and what they left to a person."""
 
     diff: bytes = b''
-    refusals: list[Finding] = field(default_factory=list)
+    left_over: list[Finding] = field(default_factory=list)
 
 
 def make(cases: Sequence[Case], kernel: Kernel, work: Path,
@@ -150,15 +150,14 @@ def _convert(forms: Sequence[Form], options: run.Options
         Path(edit.source.path).write_bytes(edit.content)
         conversion, path = locate(edit.source.path)
         conversion.diff += report.diff([replace(edit, path=path)])
-    for finding in result.findings:
-        if finding.kind != 'refusal':
-            continue
+    for finding in dict.fromkeys(filter(report.is_left_over,
+                                        result.findings)):
         conversion, path = locate(result.tree.absolute(finding.path))
         evidence = tuple(
             replace(one, path=locate(result.tree.absolute(one.path))[1])
             for one in finding.evidence)
-        conversion.refusals.append(replace(finding, path=path,
-                                           evidence=evidence))
+        conversion.left_over.append(replace(finding, path=path,
+                                            evidence=evidence))
     return conversions
 
 
@@ -224,5 +223,7 @@ def _why(said: str, form: Form, tree: Path) -> str:
     for told in ('\n'.join(mine), said):
         reason = kernel_source.reason(told)
         if reason:
-            return reason.replace(str(form.folder) + '/', '')
+            hint = ': if the kernel can have it, turn it on by --config' \
+                if reason.endswith('undefined!') else ''
+            return reason.replace(str(form.folder) + '/', '') + hint
     return 'its Kbuild names no module (obj-m)'

@@ -10,6 +10,7 @@ _PLAN = re.compile(r'^( *)1\.\.(\d+)$')
 _SUBTEST = re.compile(r'^  # Subtest: (\S+)$')
 _STEP = re.compile(r'^  (not )?ok (\d+) (.*?)(?: # (.*))?$')
 _RESULT = re.compile(r'^(not )?ok (\d+) (\S+)$')
+_SPOKEN = re.compile(r'^ *(?:(?:not )?ok \d+ |1\.\.\d|# |KTAP version )')
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,28 @@ def parse(text: str) -> Log:
     return log
 
 
+def step(line: str) -> Step | None:
+    """The step that a line of a run tells, if it does."""
+    found = _STEP.match(line)
+    return _step(found) if found else None
+
+
+def _step(found: re.Match[str]) -> Step:
+    return Step(found[3], not found[1], found[4] or '')
+
+
+def is_spoken(line: str) -> bool:
+    """Is a line KTAP, and not the kernel's?"""
+    return _SPOKEN.match(line) is not None
+
+
 def _in_run(log: Log, run: Run, line: str) -> None:
     """Take in a line of a run that has not ended."""
     if found := _STEP.match(line):
         if int(found[2]) != len(run.steps) + 1 and not log.trouble:
             log.trouble = '%s: step %s follows step %d' % (
                 run.name, found[2], len(run.steps))
-        run.steps.append(Step(found[3], not found[1], found[4] or ''))
+        run.steps.append(_step(found))
     elif (plan := _PLAN.match(line)) and plan[1] == '  ':
         if int(plan[2]) != len(run.steps) and not log.trouble:
             log.trouble = '%s: %s steps of %s' % (run.name, len(run.steps),

@@ -12,12 +12,15 @@ import rich.box
 import rich.console
 import rich.table
 
-from cocci_dma import Trouble
-
+from . import output
 from .matrix import Row
 from .qemu import MODES
 
-_INJECTED = 'calls fail'
+#: The column of the runs in which calls fail.
+INJECTED = 'calls fail'
+
+#: All columns.
+PLACES = (*MODES, INJECTED)
 
 #: How many lines of evidence are shown for what is not as expected.
 _LINES = 4
@@ -26,7 +29,7 @@ _LINES = 4
 def text(rows: Sequence[Row], width: int) -> str:
     """A line for each form, a column for each mode; then the problems."""
     table = rich.table.Table(box=rich.box.SIMPLE, pad_edge=False)
-    for title in ('driver', 'form', *MODES, _INJECTED):
+    for title in ('driver', 'form', *PLACES):
         table.add_column(title, no_wrap=title in ('driver', 'form'))
     for case, mine in groupby(rows, lambda row: row.form.case.name):
         first = case
@@ -35,25 +38,35 @@ def text(rows: Sequence[Row], width: int) -> str:
                           *_cells(list(cells)))
             first = ''
     console = rich.console.Console(file=io.StringIO(), width=width,
-                                   force_terminal=False)
+                                   force_terminal=False, markup=False,
+                                   emoji=False, highlight=False)
     console.print(table)
     lines = [line.rstrip() for line in
              console.file.getvalue().splitlines()]    # type: ignore
     return '\n'.join(line for line in lines if line) + '\n' + \
-        ''.join(map(_evidence, rows)) + _summary(rows)
+        ''.join(map(_evidence, rows)) + summary(rows)
 
 
 def _cells(rows: Sequence[Row]) -> list[str]:
     """What is said of a form in each mode, and where calls fail."""
-    by_place = {(_INJECTED if row.inject else row.mode): row for row in rows}
-    return [_cell(by_place[place]) if place in by_place else ''
-            for place in (*MODES, _INJECTED)]
+    by_place = {place(row): row for row in rows}
+    return [_cell(by_place[each]) if each in by_place else ''
+            for each in PLACES]
 
 
 def _cell(row: Row) -> str:
-    said = ' '.join(row.verdict.oracles) or \
+    return verdict(row) + (' (!)' if row.problem else '')
+
+
+def verdict(row: Row) -> str:
+    """What came of a run, in a word or a few."""
+    return ' '.join(row.verdict.oracles) or \
         ('pass' if row.verdict.transferred else 'loads')
-    return said + (' (!)' if row.problem else '')
+
+
+def place(row: Row) -> str:
+    """The column of a row."""
+    return INJECTED if row.inject else row.mode
 
 
 def _evidence(row: Row) -> str:
@@ -75,7 +88,8 @@ def _evidence(row: Row) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[Row]) -> str:
+    """How many results there are, and how many of them are bad: a line."""
     bad = sum(1 for row in rows if row.problem)
     return '%d results, %s\n' % (len(rows), '%d not as expected (!)' % bad
                                  if bad else 'all as expected')
@@ -90,29 +104,26 @@ def write_junit(rows: Iterable[Row], path: Path) -> None:
     for case, mine in groupby(rows, lambda row: row.form.case.name):
         members = list(mine)
         suite = ElementTree.SubElement(
-            suites, 'testsuite', name=case, tests=str(len(members)),
+            suites, 'testsuite', name=printable(case),
+            tests=str(len(members)),
             failures=str(sum(1 for row in members if row.problem)))
         for row in members:
             test = ElementTree.SubElement(
-                suite, 'testcase', classname=case,
-                name='%s %s' % (row.form.name[len(case) + 1:],
-                                _INJECTED if row.inject else row.mode))
+                suite, 'testcase', classname=printable(case),
+                name=printable('%s %s' % (row.form.name[len(case) + 1:],
+                                          place(row))))
             if row.problem:
                 failure = ElementTree.SubElement(test, 'failure',
-                                                 message=_printable(
+                                                 message=printable(
                                                      row.problem))
-                failure.text = _printable(_evidence(row))
+                failure.text = printable(_evidence(row))
             out = ElementTree.SubElement(test, 'system-out')
-            out.text = _printable('\n'.join(row.verdict.log))
-    tree = ElementTree.ElementTree(suites)
-    ElementTree.indent(tree)
-    try:
-        tree.write(path, encoding='utf-8', xml_declaration=True)
-    except OSError as error:
-        raise Trouble('%s: cannot be written: %s'
-                      % (path, error.strerror)) from None
+            out.text = printable('\n'.join(row.verdict.log))
+    ElementTree.indent(suites)
+    output.write(path, ElementTree.tostring(suites, 'utf-8',
+                                            xml_declaration=True))
 
 
-def _printable(said: str) -> str:
-    """What XML can hold."""
+def printable(said: str) -> str:
+    """What XML and HTML can hold, and shows where it stands."""
     return ''.join(c for c in said if c in '\n\t' or c.isprintable())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Iterator
 
 from . import ktap
 
@@ -49,6 +50,10 @@ _PLACE = re.compile(r'^(?:RIP: 0010:| (?:\? )?)(\w+\+0x\w+/0x\w+ \[\w+\])')
 #: Reports after which what follows in the same boot says nothing any more.
 _CORRUPTS = re.compile(r'^DMA-API: .* frees DMA memory')
 
+#: What guest/init.c says when it makes a call fail, and what came of that.
+_CALL = re.compile(r'^  # (\w+ \d+) fails$')
+_OUTCOME = re.compile(r'^  # ((?:load|transfer): .*)$')
+
 _LAST_LINES = 6
 
 
@@ -92,7 +97,7 @@ def judge(run: ktap.Run, end: str | None = None) -> Verdict:
         if step.name.startswith('transfer') and not step.skipped:
             verdict.transferred = True
         if not step.good:
-            verdict.say(_oracle_of(step), '%s: %s' % (step.name, step.message))
+            verdict.say(_oracle_of(step), _failed(step))
     reported = ''
     for line in run.log:
         for pattern, oracle in _PATTERNS:
@@ -103,7 +108,7 @@ def judge(run: ktap.Run, end: str | None = None) -> Verdict:
         else:
             place = _PLACE.match(line)
             if place and reported:
-                verdict.say(reported, 'in ' + place[1])
+                verdict.say(reported, _in(place))
                 reported = ''
         verdict.corrupted |= _CORRUPTS.search(line) is not None
     if not run.ended and end is not None:
@@ -111,6 +116,40 @@ def judge(run: ktap.Run, end: str | None = None) -> Verdict:
         for line in run.log[-_LAST_LINES:]:
             verdict.say('crash', line)
     return verdict
+
+
+def evidence(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """Each line of the log, and the oracle that speaks by it, or ''."""
+    oracles = {line: oracle for oracle, lines in verdict.said.items()
+               for line in lines}
+    for line in verdict.log:
+        step, place = ktap.step(line), _PLACE.match(line)
+        said = _failed(step) if step and not step.good else \
+            _in(place) if place else line
+        yield line, oracles.get(said, '')
+
+
+def failed_calls(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """The calls that were made to fail, and what came of each."""
+    call = ''
+    for line in verdict.log:
+        if begin := _CALL.match(line):
+            call = begin[1]
+        elif call and (end := _OUTCOME.match(line)):
+            yield call, end[1]
+            call = ''
+    if call:
+        yield call, 'the guest ends'
+
+
+def _failed(step: ktap.Step) -> str:
+    """A step as an oracle says it."""
+    return '%s: %s' % (step.name, step.message)
+
+
+def _in(place: re.Match[str]) -> str:
+    """A place in a module as an oracle says it."""
+    return 'in ' + place[1]
 
 
 def _oracle_of(step: ktap.Step) -> str:

@@ -451,8 +451,10 @@ def test_make_deps_installs_what_is_asked_for() -> None:
         set(lists[name].split()) for name in ('RUN', 'RUNTIME', 'TEST'))
     assert {*doctor.MODULES.values(), *doctor.PROGRAMS.values(),
             'coccinelle', 'libpython3-dev'} <= run_packages
-    assert set(doctor.TEST_MODULES.values()) <= test_packages
-    assert {*doctor.TEST_PROGRAMS.values(),
+    assert {*doctor.TEST_MODULES.values(),
+            *doctor.TEST_PROGRAMS.values()} <= test_packages
+    assert {*doctor.RUNTIME_MODULES.values(),
+            *doctor.RUNTIME_PROGRAMS.values(),
             *kernel_source.PACKAGES} <= runtime_packages
 
 

@@ -20,10 +20,11 @@ import pytest
 
 from cocci_dma import Trouble
 from runtime import bench, case, kernel, kernel_source, ktap, matrix, qemu
-from runtime import FOLDER, table, verdict
+from runtime import FOLDER, page, table, verdict
 from conftest import ROOT
 
 import kernel_tree
+import test_page
 
 SAMPLE = ROOT / 'driver-sample'
 EDU = sorted(path.parent for path in
@@ -130,6 +131,34 @@ def test_memory_faults_are_caught(driver: Path) -> None:
         list(wrong.values()))
     assert any('unreferenced object' in line
                for line in wrong['lost'].verdict.log)
+
+
+@in_qemu
+def test_page_of_the_matrix(results: bench.Results) -> None:
+    """All that was run is on it; test_page.py looks at the page itself."""
+    tree = test_page.parse(page.render(results, bench.Options()))
+    cells = test_page.cells_of(tree)
+    assert len(cells) == len(results.rows)
+    for row, (name, (state, words, _)) in zip(
+            sorted(results.rows, key=_place_of), sorted(cells.items()),
+            strict=True):
+        assert name == _place_of(row)
+        assert words.startswith(table.verdict(row)) and 'must ' in words
+        assert state == ('bad' if row.problem else
+                         'pass' if row.verdict.clean else 'foretold')
+    diffs = [test_page.text_of(one) for one in
+             tree.findall('.//pre[@class="code"]')]
+    assert diffs == [results.conversions[one.name].diff.decode()
+                     for one in CASES]
+    left = {test_page.words_of(one).split(': ')[0].split()[-1] for one in
+            tree.findall('.//details[@class="left-over"]/ul/li')}
+    assert left == {'refused', 'note'}
+
+
+def _place_of(row: matrix.Row) -> str:
+    case_name = row.form.case.name
+    return '%s %s %s' % (case_name, row.form.name[len(case_name) + 1:],
+                         table.place(row))
 
 
 # --- KTAP and verdicts ------------------------------------------------------
@@ -407,6 +436,24 @@ def test_no_folder() -> None:
     _in_trouble(_bench('/nowhere'), '/nowhere: no such folder')
 
 
+@pytest.mark.parametrize('option', ['--junit', '--html'])
+def test_results_that_cannot_be_written(tmp_path: Path, option: str) -> None:
+    """Said before anything is built or booted."""
+    target = tmp_path / 'nowhere' / 'results'
+    _in_trouble(_bench(option, target, SAMPLE, PATH='/nowhere'), str(target),
+                'cannot be written: No such file or directory')
+
+
+@pytest.mark.parametrize('module', ['jinja2', 'pygments'])
+def test_no_module_for_pages(tmp_path: Path, module: str) -> None:
+    (tmp_path / (module + '.py')).write_text(
+        'raise ModuleNotFoundError("no such module", name=__name__)\n')
+    _in_trouble(_bench('--html', tmp_path / 'page.html', SAMPLE,
+                       PYTHONPATH=str(tmp_path)), '--html needs',
+                'apt-get install python3-' + module)
+    assert not (tmp_path / 'page.html').exists()
+
+
 def test_no_kbuild(tmp_path: Path) -> None:
     _in_trouble(_bench(tmp_path), str(tmp_path), 'neither Kbuild nor Makefile')
 
@@ -569,7 +616,8 @@ def test_module_that_does_not_link(driver: Path) -> None:
         'irqreturn_t edu_irq(', 'void nobody_has_it(void);\n'
         'irqreturn_t edu_irq(', 1).replace(
         'complete(&edu->done);', 'nobody_has_it();'))
-    _in_trouble(_bench(driver), 'does not build', 'nobody_has_it', 'edu.ko')
+    _in_trouble(_bench(driver), 'does not build', 'nobody_has_it', 'edu.ko',
+                'by --config')
 
 
 @in_qemu
@@ -588,6 +636,18 @@ def test_guest_that_never_prints() -> None:
 def test_unknown_device() -> None:
     _in_trouble(_bench('--device', 'no-such-device', SAMPLE), qemu.PROGRAM,
                 'no-such-device')
+
+
+@pytest.mark.parametrize('content, said', [
+    (None, 'cannot be read: No such file or directory'),
+    (b'CONFIG_NET=y\xff', 'is no text'),
+])
+def test_unusable_configuration(tmp_path: Path, content: bytes | None,
+                                said: str) -> None:
+    config = tmp_path / 'net.config'
+    if content is not None:
+        config.write_bytes(content)
+    _in_trouble(_bench('--config', config, SAMPLE), '%s: %s' % (config, said))
 
 
 @pytest.mark.parametrize('content, said', [
@@ -614,7 +674,8 @@ def test_own_driver_and_guest_script(driver: Path, tmp_path: Path) -> None:
     script.write_text('#!/bin/sh\nset -e\necho "driving $1"\n'
                       'echo hello >"$1"\n[ "$(cat "$1")" = hello ]\n')
     done = _bench('--guest', script, '--device', 'edu', '--memory', '160',
-                  '--junit', tmp_path / 'junit.xml', driver)
+                  '--junit', tmp_path / 'junit.xml',
+                  '--html', tmp_path / 'page.html', driver)
     assert done.returncode == 0, done
     line = next(line.split() for line in done.stdout.splitlines()
                 if 'converted' in line)
@@ -622,6 +683,58 @@ def test_own_driver_and_guest_script(driver: Path, tmp_path: Path) -> None:
     assert 'drv.old iommu: data, iommu, dma-debug' in done.stdout
     assert {path: path.read_bytes() for path in driver.iterdir()} == before
     assert 'program: driving /dev/edu' in (tmp_path / 'junit.xml').read_text()
+    tree = test_page.parse((tmp_path / 'page.html').read_bytes())
+    assert {name: state for name, (state, *_) in
+            test_page.cells_of(tree).items()} == {
+        **{'drv old ' + mode: 'seen' for mode in qemu.MODES},
+        **{'drv converted ' + place: 'pass' for place in table.PLACES}}
+
+
+NODELESS = '''// SPDX-License-Identifier: GPL-2.0-only
+#include <linux/dma-mapping.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+
+static int nodeless_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	return dma_set_mask(&pdev->dev, DMA_BIT_MASK(28));
+}
+
+static const struct pci_device_id nodeless_ids[] = {
+	{ PCI_DEVICE(0x1234, 0x11e8) },
+	{ }
+};
+
+static struct pci_driver nodeless_driver = {
+	.name		= "nodeless",
+	.id_table	= nodeless_ids,
+	.probe		= nodeless_probe,
+};
+module_pci_driver(nodeless_driver);
+
+MODULE_DESCRIPTION("edu without a device node");
+MODULE_LICENSE("GPL");
+'''
+
+
+@in_qemu
+def test_driver_without_a_device_node(tmp_path: Path) -> None:
+    """None of the many that other drivers have is taken for its own.
+
+    Nor does the name of its folder trouble make, KTAP or the initramfs.
+    """
+    folder = tmp_path / 'my [bold]driver'
+    folder.mkdir()
+    (folder / 'nodeless.c').write_text(NODELESS)
+    (folder / 'Makefile').write_text('obj-m := nodeless.o\n')
+    done = _bench('--html', tmp_path / 'page.html', folder)
+    assert done.returncode == 0, done
+    cells = test_page.cells_of(
+        test_page.parse((tmp_path / 'page.html').read_bytes()))
+    assert len(cells) == 7
+    assert {state for state, *_ in cells.values()} == {'idle'}
+    assert done.stderr == ('my_bold_driver: note: no data was moved, for the driver '
+                           'has no device node: drive it by --guest\n')
 
 
 @in_qemu
@@ -643,13 +756,17 @@ def test_what_is_refused_is_told(driver: Path) -> None:
     assert 'drv.converted iommu: data, iommu' in done.stdout
 
 
-@in_qemu
-def test_make_runtime() -> None:
-    done = subprocess.run(
-        ['make', '-s', '-C', str(ROOT), 'runtime', 'DRIVERS=/nowhere'],
-        capture_output=True, text=True, check=False)
+@pytest.mark.parametrize('variable, said', [
+    ('DRIVERS=/nowhere', '/nowhere: no such folder'),
+    ('JUNIT=/nowhere/a b', '/nowhere/a b: cannot be written'),
+    ('HTML=/nowhere/a b', '/nowhere/a b: cannot be written'),
+])
+def test_make_runtime(variable: str, said: str) -> None:
+    """What it is told comes to the command."""
+    done = subprocess.run(['make', '-s', '-C', str(ROOT), 'runtime', variable],
+                          capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert '/nowhere: no such folder' in done.stderr
+    assert said in done.stderr
 
 
 # --- The C sources ----------------------------------------------------------

@@ -18,10 +18,9 @@
 
 #define STEP_SECONDS	60	/* guest time */
 #define SETTLE_MS	20	/* for reports that an interrupt brings */
-#define MAX_NODES	256
 
 static char *node;		/* of the driver that is loaded, or NULL */
-static char *old_nodes[MAX_NODES];
+static char **old_nodes;	/* hundreds, with the ptys */
 static int nold_nodes;
 static unsigned int seed = 1;	/* of the next message */
 
@@ -230,8 +229,10 @@ static bool visit_nodes(visit_fn visit)
 
 static bool note_node(const char *name)
 {
-	if (nold_nodes < MAX_NODES)
-		old_nodes[nold_nodes++] = format("%s", name);
+	old_nodes = realloc(old_nodes, (nold_nodes + 1) * sizeof(*old_nodes));
+	if (!old_nodes)
+		abort();
+	old_nodes[nold_nodes++] = format("%s", name);
 	return false;
 }
 
@@ -337,8 +338,8 @@ static int send_message(size_t len, char *trouble, size_t size)
 out:
 	if (done < 0) {
 		ret = -errno;
-		snprintf(trouble, size, "%s of %zu bytes: %s", what, len,
-			 strerror(errno));
+		snprintf(trouble, size, "%s of %zu bytes: %s: %s", what, len,
+			 node, strerror(errno));
 	} else if (done != (ssize_t)len) {
 		ret = -EPROTO;
 		snprintf(trouble, size, "%s: %zd of %zu bytes", what, done,
