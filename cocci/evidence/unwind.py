@@ -642,7 +642,7 @@ class Builder:
                                            if len(release) == 1 else
                                            '{ %s }' % ' '.join(release))]
             lines += release
-        return lines
+        return _under_lock(lines)
 
     @property
     def goes_on(self) -> bool:
@@ -1004,6 +1004,17 @@ class Builder:
                                  dict.fromkeys(item.others)
                                  if outside(o) and o not in reset]
         return NewExit(lines + status + ['goto %s;' % label])
+
+
+def _under_lock(lines: list[str]) -> list[str]:
+    """A slot is emptied before the lock is dropped that protects it."""
+    unlock = next((i for i, x in enumerate(lines) if 'unlock' in x), None)
+    if unlock is None:
+        return lines
+    empty = [x for x in lines[unlock:] if x.endswith(' = NULL;') and not any(
+        x[:-len(' = NULL;')] in y for y in lines[unlock:] if y != x)]
+    return lines[:unlock] + empty + [x for x in lines[unlock:]
+                                     if x not in empty]
 
 
 def _plain(cond: c.Expr) -> c.Expr:
