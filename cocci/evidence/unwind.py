@@ -58,6 +58,7 @@ class Builder:
                  mapped: str, begins: bool = False):
         self.of, self.func = unwinder, unwinder.func
         self.stmt, self.names, self.mapped = stmt, names, mapped
+        self.known_as = self._later_names()
         self.begins = begins
         self.point = locate(unwinder, stmt)
         self.returned = Returned(unwinder, self.point)
@@ -65,6 +66,23 @@ class Builder:
         self.wanted: set[tuple[str, ...]] = set()   # what must be released
         self.forget_handle = False  # a helper would unmap the failed handle
         self.rounds: c.Loop | None = None   # a loop with earlier mappings
+
+    def _later_names(self) -> set[str]:
+        """The handle's names, and the lvalues that get a copy behind the map."""
+        found = set(self.names)
+        for node in self.func.body.walk():
+            if node.first.start < self.stmt.last.end:
+                continue
+            if isinstance(node, c.Assign) and node.op == '=' \
+                    and text(strip(node.right)) in found:
+                found.add(text(strip(node.left)))
+            elif isinstance(node, c.Call) and len(node.args) == 3 \
+                    and node.name in ('dma_unmap_addr_set',
+                                      'pci_unmap_addr_set') \
+                    and text(strip(node.args[2])) in found:
+                found.add('%s->%s' % (text(strip(node.args[0])),
+                                      text(node.args[1])))
+        return found
 
     def build(self) -> NewExit:
         """The new exit; Refused, with what is held, where there is none."""
@@ -130,7 +148,7 @@ class Builder:
         gone = releases(stmt.expr) if isinstance(stmt, c.ExprStmt) \
             and isinstance(stmt.expr, c.Call) else None
         return gone is not None and gone[0] == self.mapped \
-            and gone[1] in self.names
+            and gone[1] in self.known_as
 
     def _from_exits(self) -> NewExit:
         """The new exit that the exits around and the tables ask for."""
@@ -377,7 +395,7 @@ class Builder:
                 wanted = swept | {self._key(h) for h in needed
                                   if not self._helper_takes(h, after.path)}
         mine = {k for k in theirs if k[0] == self.mapped
-                and k[1] in self.names}
+                and k[1] in self.known_as}
         alone = not any(k[0] == self.mapped for k in wanted)
         mine |= {a.key for a in after.path.actions if alone and not
                  releases(a.call) and a.key not in wanted
@@ -442,7 +460,7 @@ class Builder:
 
     def _explained(self, key: tuple[str, ...], later: list[Exit]) -> bool:
         kind, obj = key[:2]
-        if kind == self.mapped and (obj in self.names or key[2]):
+        if kind == self.mapped and (obj in self.known_as or key[2]):
             return True
         if key[2] and any(
                 p.kind == self.mapped and p.acquire.match(call.name)
