@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from . import cparse as c
 from .checks import Parents, parents
 from .driver import Place, strip, text
-from .exits import XMIT, Path, Unwinder
+from .exits import XMIT, Exit, Path, Unwinder
 from .held import Point, result_of, tested_names
 from .resources import Refused, is_log, releases
 
@@ -319,9 +319,7 @@ class Returned:
         index = next(i for i, p in enumerate(self.func.params) if p is param)
         for place in self.of.driver.calls_to(self.func):
             other = Unwinder(self.of.driver, place.function)
-            stmt = other.up.statement(place.node)
-            test = stmt if isinstance(stmt, c.If) else following(other.up, stmt)
-            found = other.exit_of(test) if test is not None else None
+            found = exit_behind(other, place.node)
             if found is None or index >= len(place.node.args):
                 continue
             given = text(strip(place.node.args[index]))
@@ -367,6 +365,13 @@ class Returned:
             if str(param.type) == 'struct net_device *':
                 return ['%s->stats.tx_dropped++;' % param.name]
         return []
+
+
+def exit_behind(of: Unwinder, call: c.Call) -> Exit | None:
+    """The exit that asks for the result of a call."""
+    stmt = of.up.statement(call)
+    test = stmt if isinstance(stmt, c.If) else following(of.up, stmt)
+    return of.exit_of(test) if test is not None else None
 
 
 def following(up: Parents, stmt: c.Stmt) -> c.Stmt | None:

@@ -21,7 +21,7 @@ from .exits import (Action, Exit, Path, Unwinder, error_value,
 from .held import CONSUMES, Point, locate, retries
 from .resources import (PAIRS, PURE, RESULT_NAME, Held, Refused, field_name,
                         is_log, outside, releases)
-from .returned import Returned
+from .returned import Returned, exit_behind
 
 
 @dataclass
@@ -99,6 +99,8 @@ class Builder:
             raise Refused('an #if cuts through a statement of %s()'
                           % self.func.name)
         self._no_other_way()
+        self._not_optional()
+        self._not_a_fragment()
         self._trust()
         self._not_replaced()
         label = self._next_in_chain()
@@ -176,6 +178,45 @@ class Builder:
                     raise Refused(
                         '%s() does the same without DMA and may be due when '
                         'the mapping fails' % name)
+
+    def _not_optional(self) -> None:
+        """`if (!bounce) map; ... if (bounce) copy`: setting the flag may be
+        what is due."""
+        for above in self.of.up.chain(self.stmt):
+            cond = _plain(above.cond) if isinstance(above, c.If) else None
+            if not (isinstance(cond, c.Unary) and cond.op == '!'
+                    and isinstance(strip(cond.arg), c.Id)):
+                continue
+            flag = strip(cond.arg).name
+            sets = any(isinstance(x, c.Assign) and text(x.left) == flag
+                       and text(x.right) in ('1', 'true')
+                       and x.first.start < above.first.start
+                       for x in self.func.body.walk())
+            for other in self.func.body.walk() if sets else ():
+                if isinstance(other, c.If) \
+                        and other.first.start > self.stmt.last.end \
+                        and text(_plain(other.cond)) == flag:
+                    raise Refused('line %d does without this mapping if %s is '
+                                  'set' % (other.first.line, flag))
+
+    def _not_a_fragment(self) -> None:
+        """Refuse if the fragments before this one are mapped by other calls of
+        this function, and no caller unmaps them when one fails."""
+        calls = [x for x in self.stmt.walk() if isinstance(x, c.Call)]
+        if not any('frag' in x.name for x in calls) or self.of.xmit_skb() \
+                or any(isinstance(x, c.Loop)
+                       for x in self.of.up.chain(self.stmt)):
+            return
+        for place in self.of.driver.calls_to(self.func):
+            caller = Unwinder(self.of.driver, place.function)
+            if not any(isinstance(x, c.Loop)
+                       for x in caller.up.chain(place.node)):
+                continue
+            found = exit_behind(caller, place.node)
+            if found is None or not any(
+                    self._unmaps(a) for a in found.path.actions):
+                raise Refused('%s() calls this for each fragment and unmaps '
+                              'none when one fails' % place.function.name)
 
     def _not_replaced(self) -> None:
         """In a round that has already unmapped a buffer, or handed it on, the
