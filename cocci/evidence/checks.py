@@ -310,6 +310,9 @@ class _Search:
                 names.add(_unmap_field(call.args))
             return
         if TEST.search(call.name) and not self._by_body(call):
+            if _of_another(self.func, call, origin or self.site) \
+                    or _spares_unmap(self.func, call):
+                return
             if any(self._tests(a, names) for a in call.args) or (
                     origin is not None and any(n is origin for n in call.walk())):
                 if self._idle(call):
@@ -558,7 +561,8 @@ def _tests_in(driver, func, names, fields, depth) -> bool:
     if func.body is None:
         return False
     for call in func.calls():
-        if TEST.search(call.name):
+        if TEST.search(call.name) and not _of_another(func, call, None) \
+                and not _spares_unmap(func, call):
             for arg in call.args:
                 for node in arg.walk():
                     if isinstance(node, c.Member) \
@@ -741,6 +745,40 @@ def _global_test(driver: Driver, func: c.Function,
         TEST.search(call.name) and any(norm(a) in outside for a in call.args)
         for other in driver.functions_with(*sorted(outside))
         for call in other.calls()) if outside else False
+
+
+def _of_another(func: c.Function, test: c.Call, origin: c.Node | None) -> bool:
+    """Does a test follow another mapping than `origin` into the same lvalue?"""
+    up = parents(func)
+    stmt = up.statement(test)
+    block = up.of(stmt) if stmt is not None else None
+    if not isinstance(block, c.Block):
+        return False
+    tested = {text(strip(arg)) for arg in test.args}
+    index = next(i for i, s in enumerate(block.body) if s is stmt)
+    for before in reversed(block.body[:index]):
+        for node in before.walk():
+            if isinstance(node, c.Assign) and text(strip(node.left)) in tested:
+                maps = [x for x in node.right.walk()
+                        if isinstance(x, c.Call) and x.name in MAPS]
+                return isinstance(before, c.ExprStmt) and bool(maps) \
+                    and all(x is not origin for x in maps)
+    return False
+
+
+def _spares_unmap(func: c.Function, test: c.Call) -> bool:
+    """`if (!dma_mapping_error(dev, x)) dma_unmap_single(dev, x, ...)` tells who
+    is to be unmapped, and protects nobody."""
+    up = parents(func)
+    above = up.of(test)
+    stmt = up.statement(test)
+    if not (isinstance(above, c.Unary) and above.op == '!'
+            and isinstance(stmt, c.If) and stmt.other is None):
+        return False
+    body = stmt.then.body if isinstance(stmt.then, c.Block) else [stmt.then]
+    return bool(body) and all(
+        isinstance(x, c.ExprStmt) and isinstance(strip(x.expr), c.Call)
+        and 'unmap' in strip(x.expr).name for x in body)
 
 
 def _only_tells(branch: c.Stmt) -> bool:
