@@ -50,13 +50,19 @@ class Root(NamedTuple):
     """One way into a function from outside the driver.
 
     kind: probe, remove, shutdown, suspend, resume, init, exit, or callback
-    (field or registering call in `what`), or unknown.
+    (field or registering call in `what`), or unknown.  A field comes with its
+    struct as `owner` ('' when not known) and its name as `member`; a call
+    with its name as `member`, the position of the argument, and the node.
     """
 
     kind: str
     what: str
     path: str
     line: int
+    owner: str = ''
+    member: str = ''
+    argument: int = -1
+    place: Place | None = None
 
     def __str__(self) -> str:
         return '%s (%s:%d)' % (self.what, self.path, self.line)
@@ -471,21 +477,27 @@ class Driver:
             if found:
                 struct, name = found
                 return Root(self._field_kind(struct, name),
-                            '%s.%s' % (struct, name), place.path, place.line)
+                            '%s.%s' % (struct, name), place.path, place.line,
+                            struct, name)
             return Root('unknown', 'the address of %s' % func.name,
                         place.path, place.line)
         for parent in place.function.body.walk():
             if isinstance(parent, c.Call) and any(
                     _names(a, node) for a in parent.args):
                 return Root('callback', parent.name or text(parent.func),
-                            place.path, place.line)
+                            place.path, place.line, member=parent.name,
+                            argument=next(i for i, arg in enumerate(parent.args)
+                                          if _names(arg, node)),
+                            place=place._replace(node=parent))
             if isinstance(parent, c.Assign) and _names(parent.right, node):
                 left = strip(parent.left)
                 owner = self.type_of(left.base, place.function) \
                     if isinstance(left, c.Member) else None
                 name = left.name if isinstance(left, c.Member) else text(left)
                 kind = self._field_kind(owner.base if owner else '', name)
-                return Root(kind, text(parent.left), place.path, place.line)
+                return Root(kind, text(parent.left), place.path, place.line,
+                            owner.base if owner else '', name if isinstance(
+                                left, c.Member) else '')
         return Root('unknown', 'the address of %s' % func.name,
                     place.path, place.line)
 
@@ -504,7 +516,10 @@ class Driver:
                         place.line)
         else:
             kind = 'callback'
-        return Root(kind, name, place.path, place.line)
+        return Root(kind, name, place.path, place.line, member=name,
+                    argument=next((i for i, arg in enumerate(call.args) if any(
+                        isinstance(n, c.Id) and n.name == func.name
+                        for n in arg.walk())), -1))
 
     def _initialised_field(self, place: Place) -> tuple[str, str] | None:
         """(struct, field) of the initialiser in which a name stands."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from . import context
 from . import cparse as c
-from .atomic import why_atomic
 from .driver import Driver
 from .report import Step
 
@@ -29,12 +29,27 @@ class Gfp(NamedTuple):
 
 def decide(driver: Driver, func: c.Function, node: c.Node) -> Gfp:
     """The flags for an allocation at `node` in `func`."""
-    gfp = next((p.name for p in func.params if p.type.base == 'gfp_t'
-                and not p.type.pointers), '')
-    if gfp:
-        return Gfp(gfp, 'the callers of %s() choose by its parameter %s'
-                   % (func.name, gfp), ())
-    why = why_atomic(driver, func, node)
-    if why:
-        return Gfp('GFP_ATOMIC', why, ())
-    return Gfp('GFP_KERNEL', '', ())
+    return decided(context.of(driver), func, node)
+
+
+def decided(known: context.Context, func: c.Function, node: c.Node) -> Gfp:
+    """The same with contexts that are at hand."""
+    verdict = known.may_sleep(func, node)
+    if verdict.sleeps:
+        return Gfp('GFP_KERNEL', '', verdict.steps)
+    why = verdict.obstacle
+    message = '%s (%s:%d)' % (why.message, why.path, why.line)
+    gfp = _parameter(func)
+    if gfp and not known.locks.at(func, node).held:
+        return Gfp(gfp, message, (why,))
+    return Gfp('GFP_ATOMIC', message, (why,))
+
+
+def _parameter(func: c.Function) -> str:
+    """A parameter of type gfp_t that is not assigned to; ''."""
+    for param in func.params:
+        if param.type.base == 'gfp_t' and not param.type.pointers:
+            if not any(isinstance(n, c.Assign) and isinstance(n.left, c.Id)
+                       and n.left.name == param.name for n in func.nodes):
+                return param.name
+    return ''
