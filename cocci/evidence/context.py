@@ -16,8 +16,8 @@ from typing import Iterator, NamedTuple
 from . import cparse as c
 from .checks import graph, parents
 from .driver import Driver, Place, strip, text
-from .flow import Step as Node
 from .locks import Locks, State, unconditional
+from .reach import ERROR, Outcome
 from .report import Step
 from .roots import ATOMIC, CALLED, PROCESS, UNKNOWN, Way, ways
 
@@ -77,6 +77,8 @@ _ASKS = re.compile(r'^(gfp\w*|\w*_gfp|\w*sleep\w*|\w*atomic\w*|no_?wait|'
                    r'can_?wait|may_?block|can_?block|in_irq|irq_?context|'
                    r'\w*_ctx_?flag|poll(ed|ing)?_mode|wait_flag)$', re.I)
 _ADVANCE = 400
+#: When a function sleeps: always, or whenever it returns 0.
+_EVER, _ZERO = 'always', 'when it does not fail'
 
 
 class Verdict(NamedTuple):
@@ -102,7 +104,7 @@ class Context:
         self.driver, self.hidden = driver, hidden
         self.locks = Locks(driver)
         self._ways: dict[int, list[Way]] = {}
-        self._rests: dict[int, c.Call | None] = {}
+        self._rests: dict[int, str] = {}
         self._resting: set[int] = set()
 
     # -- may it sleep?
@@ -204,10 +206,24 @@ class Context:
                 continue
             if self.locks.at(func, call).locks():
                 continue
-            return Step(func.path, call.first.line, '%s sleeps before it on '
-                        'every path in %s()' % (self._rest(call, func),
-                                                func.name))
+            words = self._rest(call, func)
+            if words != _ZERO or not self._goes_on(func, call, node):
+                return Step(func.path, call.first.line, '%s sleeps before it '
+                            'on every path in %s()' % (
+                                words if words != _ZERO else call.name + '()',
+                                func.name))
         return None
+
+    @staticmethod
+    def _goes_on(func: c.Function, call: c.Call, node: c.Node) -> bool:
+        """May a place be reached after a call has failed?"""
+        focus = tuple(text(n.left) for n in parents(func).chain(call)
+                      if isinstance(n, c.Assign) and strip(n.right) is call)
+        focus += tuple(n.name for n in parents(func).chain(call)
+                       if isinstance(n, c.Variable) and strip(n.init) is call)
+        outcome = Outcome(func, focus)
+        outcome.value_of[id(call)] = ERROR
+        return outcome.reaches(node)
 
     def _rest(self, call: c.Call, func: c.Function) -> str:
         """Words for a call that certainly may sleep; '' for any other."""
@@ -220,8 +236,9 @@ class Context:
                     and not any(f.path == func.path for f in mine) \
                     and not any(f.path.endswith('.h') for f in mine):
                 return ''
-            inner = [self._rests_in(f) for f in mine]
-            return '%s()' % name if all(inner) else ''
+            inner = {self._rests_in(f) for f in mine}
+            return '' if '' in inner else _ZERO if _ZERO in inner \
+                else '%s()' % name
         if self.driver.macro(name) is not None:
             return ''
         if _SLEEPS.match(name):
@@ -235,25 +252,31 @@ class Context:
                 return '%s(%s)' % (name, min(names & _MAY_WAIT))
         return ''
 
-    def _rests_in(self, func: c.Function) -> bool:
-        """Does a function of the driver sleep on each of its paths?"""
+    def _rests_in(self, func: c.Function) -> str:
+        """Does a function of the driver sleep on each of its paths (_EVER), on
+        each on which it does not fail (_ZERO), or on others only ('')?"""
         if id(func) in self._rests:
             return self._rests[id(func)]
         if id(func) in self._resting or func.body is None \
                 or len(self._resting) > 20:
-            return False
+            return ''
         self._resting.add(id(func))
-        out = False
+        out = ''
         if not graph(func).incomplete and not func.split:
-            leave = _dominators(func).get(id(graph(func).exit), set())
+            sleepers = []
             for call in func.calls():
                 step = graph(func).step_of(call)
-                if step and id(step) in leave and self._rest(call, func) \
+                if step and self._rest(call, func) not in ('', _ZERO) \
                         and unconditional(func, call):
                     state = self.locks.at(func, call)
                     if not state.locks() and not state.released:
-                        out = True
-                        break
+                        sleepers.append(call)
+            if sleepers:
+                leave = _dominators(func).get(id(graph(func).exit), set())
+                if any(id(graph(func).step_of(s)) in leave for s in sleepers):
+                    out = _EVER
+                elif Outcome(func).without(sleepers) == {ERROR}:
+                    out = _ZERO
         self._resting.discard(id(func))
         self._rests[id(func)] = out
         return out

@@ -380,7 +380,7 @@ class Driver:
             for macro in source.macros.values():
                 if word.search(macro.body):
                     yield Root('unknown', 'macro %s' % macro.name, source.path,
-                               macro.line)
+                               macro.line, '#define', macro.name)
 
     def calls_to(self, func: c.Function) -> list[Place]:
         """The Call nodes in this driver that reach a function."""
@@ -444,7 +444,8 @@ class Driver:
         """How code outside the driver calls `func` itself."""
         here = func.path, func.name_token.line
         for place in self.addresses_of(func):
-            yield self._registration(place, func)
+            if not self._compared(place):
+                yield self._registration(place, func)
         yield from self._hidden_mentions(func.name)
         calls = self.calls_to(func)
         entry = self._module_entry(func)
@@ -459,6 +460,14 @@ class Driver:
                         and text(call.args[0]) == func.name:
                     yield Root('unknown', '%s is exported' % func.name,
                                source.path, call.first.line)
+
+    @staticmethod
+    def _compared(place: Place) -> bool:
+        """Is a name only compared with, as in `ops->open == foo_open`?"""
+        return place.function is not None and any(
+            isinstance(n, c.Binary) and n.op in ('==', '!=')
+            and place.node in (strip(n.left), strip(n.right))
+            for n in place.function.nodes)
 
     def _module_entry(self, func: c.Function) -> str:
         if func.name == 'init_module':
@@ -498,6 +507,14 @@ class Driver:
                 return Root(kind, text(parent.left), place.path, place.line,
                             owner.base if owner else '', name if isinstance(
                                 left, c.Member) else '')
+            if isinstance(parent, c.Variable) and isinstance(
+                    parent.init, c.InitList):
+                found = self._field_of(parent, node)
+                if found:
+                    struct, name = found
+                    return Root(self._field_kind(struct, name), '%s.%s'
+                                % (struct, name), place.path, place.line,
+                                struct, name)
         return Root('unknown', 'the address of %s' % func.name,
                     place.path, place.line)
 
@@ -524,32 +541,37 @@ class Driver:
     def _initialised_field(self, place: Place) -> tuple[str, str] | None:
         """(struct, field) of the initialiser in which a name stands."""
         for var in self.file(place.path).globals.values():
-            if var.init is None or not (
-                    var.init.first.start <= place.node.first.start
-                    <= var.init.last.end):
-                continue
-            struct, name = var.type.base, ''
-            node = var.init
-            while isinstance(node, c.InitList):
-                for label, item in zip(node.names, node.items):
-                    if item.first.start <= place.node.first.start \
-                            and place.node.last.end <= item.last.end:
-                        if label and not label.startswith('['):
-                            if name:
-                                inner = self.struct(struct)
-                                struct = inner.fields[name].type.base if inner \
-                                    and name in inner.fields else '?'
-                            name = label.split('.')[-1]
-                        node = item
-                        break
-                else:
-                    break
-            if isinstance(node, c.Call) and any(m in node.name
-                                                for m in _PM_MACRO):
-                return 'struct dev_pm_ops', node.name
-            if name:
-                return struct, name
+            found = self._field_of(var, place.node)
+            if found:
+                return found
         return None
+
+    def _field_of(self, var: c.Variable,
+                  node: c.Node) -> tuple[str, str] | None:
+        """The same in the initialiser of one variable."""
+        if var.init is None or not (var.init.first.start <= node.first.start
+                                    <= var.init.last.end):
+            return None
+        struct, name = var.type.base, ''
+        below: c.Node = var.init
+        while isinstance(below, c.InitList):
+            for label, item in zip(below.names, below.items):
+                if item.first.start <= node.first.start \
+                        and node.last.end <= item.last.end:
+                    if label and not label.startswith('['):
+                        if name:
+                            inner = self.struct(struct)
+                            struct = inner.fields[name].type.base if inner \
+                                and name in inner.fields else '?'
+                        name = label.split('.')[-1]
+                    below = item
+                    break
+            else:
+                break
+        if isinstance(below, c.Call) and any(m in below.name
+                                             for m in _PM_MACRO):
+            return 'struct dev_pm_ops', below.name
+        return (struct, name) if name else None
 
     @staticmethod
     def _field_kind(struct: str, name: str) -> str:

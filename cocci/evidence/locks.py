@@ -82,7 +82,7 @@ _HARMLESS = re.compile(
     r'mmap_(read|write)_|modeset|dma_resv|drm_|i2c_|pci_cfg|rescan|'
     r'wiphy|usb_(un)?lock_device|console_(un)?lock|cpus_read|cpu_hotplug|'
     r'lock_kernel|regmap|nested_lock|assert|SPIN_LOCK_UNLOCKED|'
-    r'hotplug|mdiobus|nvmem|v4l2_|media_|mlock|flock|deadlock|'
+    r'hotplug|mdiobus|videobuf|devl_|kmap_local|_dirty_lock|nvmem|v4l2_|media_|mlock|flock|deadlock|'
     r'lock_device_hotplug|relock|phy_lock_mdio|snd_power|_locked$|'
     r'pm_runtime|tasklet|_alloc|alloc_|_free|free_|_create|_destroy|atomic_'
     r'(set|read|inc|dec|add|sub|cmpxchg|xchg|fetch|or|and|long|try|int)|^atomic'
@@ -90,7 +90,7 @@ _HARMLESS = re.compile(
 _LOCKISH = re.compile(r'(?:^|_|[a-z](?=[A-Z]))(?P<un>un)?lock(?:_|$|s$|[A-Z])'
                       r'|spin_?lock|critical|irq_?save|irqs?_?(off|disable)d?$|'
                       r'(?:^|_)(acquire|release)(_|$).*lock|bh_disable|'
-                      r'preempt_(dis|en)|kmap_(local|atomic)', re.I)
+                      r'preempt_(dis|en)|kmap_atomic', re.I)
 _ENDING = re.compile(r'unlock|release|leave|exit|end|restore|enable|put', re.I)
 _SLEEPY_GUARD = re.compile(r'mutex|rwsem|semaphore|device|pm_runtime|srcu|'
                            r'wiphy|rtnl|console|^$', re.I)
@@ -104,6 +104,7 @@ class Lock(NamedTuple):
     name: str = ''
     path: str = ''
     line: int = 0
+    guard: str = ''             # the condition under which it is taken
 
     @property
     def same(self) -> tuple[str, str]:
@@ -154,6 +155,18 @@ class State(NamedTuple):
         return State(frozenset((k, n, at) for k, (n, at) in held.items()),
                      self.released & other.released,
                      self.retaken & other.retaken)
+
+    def without(self, guard: str) -> 'State':
+        """Where a condition does not hold under which locks were taken."""
+        return self._replace(held=frozenset(
+            h for h in self.held if h[1] > 1 or h[2].guard != guard))
+
+    def unguarded(self, names: frozenset[str]) -> 'State':
+        """After variables got new values: conditions may be others now."""
+        return self._replace(held=frozenset(
+            (k, n, at._replace(guard='') if names & set(
+                re.findall(r'\w+', at.guard)) else at)
+            for k, n, at in self.held))
 
     def locks(self) -> list[Lock]:
         return sorted(at for _, _, at in self.held)
@@ -271,7 +284,8 @@ class Locks:
                                         func.path, token.line))
             self._states[id(func)] = graph(func).solve(
                 start, lambda step, state: self._step(state, step, func),
-                State.join)
+                State.join,
+                lambda step, label, state: self._edge(state, step, label))
         return self._states[id(func)]
 
     def _cut(self, func: c.Function) -> Iterator[Token]:
@@ -289,7 +303,23 @@ class Locks:
     def _step(self, state: State, step: Step, func: c.Function) -> State:
         for call in step.calls():
             state = self._call(state, call, func)
+        if any(at.guard for _, _, at in state.held):
+            set_ = frozenset(_assigned(step.tree)) if step.tree else frozenset()
+            state = state.unguarded(set_) if set_ else state
         return state
+
+    @staticmethod
+    def _edge(state: State, step: Step, label: object) -> State | None:
+        """Two ifs with one condition agree, and so do two static branches."""
+        if step.kind != 'cond' or label is not False:
+            return state
+        words = text(strip(step.tree))
+        if re.match(r'static_branch_(un)?likely\(', words) and isinstance(
+                step.stmt, c.If) and step.stmt.other is None and any(
+                    isinstance(n, c.Call) and _SPIN.match(n.name)
+                    for n in step.stmt.then.walk()):
+            return None
+        return state.without(words)
 
     def _call(self, state: State, call: c.Call, func: c.Function) -> State:
         effect = self.effect(call, func)
@@ -300,7 +330,8 @@ class Locks:
             state = state.drop(same, certain)
         for lock in effect.takes:
             state = state.take(lock._replace(
-                path=func.path, line=call.first.line))
+                path=func.path, line=call.first.line,
+                guard=_guard(func, call)))
         return state
 
     def _scoped(self, func: c.Function, node: c.Node) -> list[Lock]:
@@ -478,6 +509,37 @@ def _calls_in(body: str) -> tuple[tuple[str, list[str]], ...]:
                 begin = after.end
         out.append((tok.text, args))
     return tuple(out)
+
+
+def _guard(func: c.Function, call: c.Call) -> str:
+    """The condition of the if around a statement, when only assignments to
+    local variables can change it; ''."""
+    up = parents(func)
+    stmt = up.statement(call)
+    block = up.of(stmt) if stmt else None
+    above = up.of(block) if isinstance(block, c.Block) else block
+    if not isinstance(above, c.If) or above.then is not (
+            block if isinstance(block, c.Block) else stmt):
+        return ''
+    for node in above.cond.walk() if above.cond else ():
+        if isinstance(node, (c.Call, c.Member, c.Index, c.Assign)) \
+                or isinstance(node, c.Unary) and node.op not in ('!', '-') \
+                or isinstance(node, c.Id) and (
+                    node.name not in func.locals and not node.name.isupper()
+                    or any(isinstance(n, c.Unary) and n.op == '&' and text(
+                        strip(n.arg)) == node.name for n in func.nodes)):
+            return ''
+    return text(strip(above.cond))
+
+
+def _assigned(tree: c.Node) -> Iterator[str]:
+    for node in tree.walk():
+        if isinstance(node, c.Assign):
+            yield text(strip(node.left))
+        elif isinstance(node, c.Unary) and ('++' in node.op or '--' in node.op):
+            yield text(strip(node.arg))
+        elif isinstance(node, c.Variable):
+            yield node.name
 
 
 def unconditional(func: c.Function, node: c.Node) -> bool:

@@ -82,7 +82,7 @@ _PROCESS_FIELDS = {tag: frozenset(fields.split()) for tag, fields in {
     'class_attribute': 'show store',
     'net_device_ops': 'ndo_init ndo_uninit ndo_open ndo_stop ndo_do_ioctl '
     'ndo_eth_ioctl ndo_siocdevprivate ndo_change_mtu ndo_set_features '
-    'ndo_setup_tc ndo_bpf',
+    'ndo_setup_tc ndo_bpf ndo_bridge_setlink ndo_dfwd_add_station',
     'net_device': 'init uninit open stop do_ioctl change_mtu',
     'ethtool_ops': 'set_ringparam set_channels self_test set_coalesce '
     'get_eeprom set_eeprom get_module_eeprom flash_device reset '
@@ -125,7 +125,13 @@ _PROCESS_FIELDS = {tag: frozenset(fields.split()) for tag, fields in {
     'rproc_ops': 'prepare unprepare start stop attach detach load parse_fw',
     'blk_mq_ops': 'init_hctx exit_hctx init_request exit_request',
     'ib_device_ops': 'create_qp create_cq create_srq alloc_pd alloc_ucontext '
-    'reg_user_mr alloc_mr destroy_qp destroy_cq query_device query_port',
+    'reg_user_mr alloc_mr destroy_qp destroy_cq query_device query_port '
+    'create_user_cq resize_cq resize_user_cq attach_mcast detach_mcast',
+    'sas_function_template': 'get_linkerrors get_enclosure_identifier '
+    'get_bay_identifier phy_reset phy_enable set_phy_speed smp_handler',
+    'netdev_queue_mgmt_ops': 'ndo_queue_mem_alloc ndo_queue_mem_free',
+    'skcipher_engine_alg': 'do_one_request',
+    'aead_engine_alg': 'do_one_request', 'ahash_engine_alg': 'do_one_request',
     'fb_ops': 'fb_open fb_release fb_ioctl fb_mmap',
     'atmdev_ops': 'open close ioctl dev_close',
     'phy_ops': 'init exit power_on power_off',
@@ -220,6 +226,8 @@ def _classify(driver: Driver, root: Root, func: c.Function) -> Way:
     if root.kind in _INITCALLS and not root.owner:
         return way(PROCESS, '%s() is a %s function of the module'
                    % (func.name, root.kind))
+    if root.owner == '#define':
+        return _by_macro(driver, root, func)
     if root.kind == 'unknown':
         return way(UNKNOWN, root.what)
     if root.argument >= 0:
@@ -265,10 +273,11 @@ def _registered(driver: Driver, root: Root, func: c.Function) -> Way:
         return _power(driver, root, func)
     if _ATTRIBUTE.match(name):
         kind = PROCESS
-    elif not driver.definitions(name) and not driver.macro(name):
+    elif driver.definitions(name):
+        return _handed_on(driver, root, func)
+    elif not driver.macro(name):
         kind = _CALLS.get(name, {}).get(root.argument, UNKNOWN)
-    if name in _WORK and driver.files_with('system_bh_wq', 'WQ_BH',
-                                           'system_bh_highpri_wq'):
+    if name in _WORK and _bottom_half_work(driver):
         kind = UNKNOWN
     if kind == CALLED:
         return Way(CALLED, what, root.path, root.line, (root.place,)) \
@@ -279,6 +288,79 @@ def _registered(driver: Driver, root: Root, func: c.Function) -> Way:
     return Way(kind, what, root.path, root.line)
 
 
+def _handed_on(driver: Driver, root: Root, func: c.Function) -> Way:
+    """A function handed to a helper of the driver, which calls it itself or
+    registers it in turn."""
+    what = '%s() is handed to %s()' % (func.name, root.member)
+    nowhere = Way(UNKNOWN, 'it is not known in what context %s() is called, '
+                  'which is handed to %s()' % (func.name, root.member),
+                  root.path, root.line)
+    helper, = driver.definitions(root.member) if len(
+        driver.definitions(root.member)) == 1 else (None,)
+    if helper is None or helper.body is None \
+            or root.argument >= len(helper.params):
+        return nowhere
+    name = helper.params[root.argument].name
+    places: list[Place] = []
+    kinds: set[str] = set()
+    for node in helper.mentions(name):
+        call = helper.call_of(node) or next(
+            (k for k in helper.calls() if any(strip(a) is node
+                                              for a in k.args)), None)
+        if call is None:
+            return nowhere
+        if call is helper.call_of(node):
+            places.append(Place(helper.path, helper, call))
+            continue
+        if driver.definitions(call.name) or driver.macro(call.name):
+            return nowhere
+        kinds.add(_CALLS.get(call.name, {}).get(next(
+            i for i, a in enumerate(call.args) if strip(a) is node), UNKNOWN))
+        if call.name in _WORK and _bottom_half_work(driver):
+            return nowhere
+    if kinds == {PROCESS} and not places:
+        return Way(PROCESS, what + ', which registers it for process context',
+                   root.path, root.line)
+    if places and not kinds:
+        return Way(CALLED, what, root.path, root.line, tuple(places))
+    return nowhere
+
+
+def _bottom_half_work(driver: Driver) -> bool:
+    """May its work items run in softirq context?"""
+    return bool(driver.files_with('system_bh_wq', 'system_bh_highpri_wq',
+                                  'WQ_BH'))
+
+
+def _by_macro(driver: Driver, root: Root, func: c.Function) -> Way:
+    """A macro whose body calls the function: called where it is used."""
+    macro = driver.macro(root.member)
+    unknown = Way(UNKNOWN, 'the macro %s names %s()' % (root.member, func.name),
+                  root.path, root.line)
+    word = re.escape(func.name)
+    if macro is None or macro.params is None or '##' in macro.body or re.search(
+            r'\b%s\b(?!\s*\()|lock|irq|atomic|preempt|\bfor\b' % word,
+            macro.body):
+        return unknown
+    places = []
+    for source in driver.files_with(root.member):
+        if any(m.name != root.member and re.search(r'\b%s\b' % root.member,
+                                                   m.body)
+               for m in source.macros.values()) \
+                or any(t.text == root.member for t in source.dead):
+            return unknown
+        for other in source.all_functions():
+            if root.member not in other.words:
+                continue
+            calls = [k for k in other.calls() if k.name == root.member]
+            if other.body is None or not calls or len(calls) != len(
+                    other.mentions(root.member)):
+                return unknown
+            places += [Place(other.path, other, k) for k in calls]
+    return Way(CALLED, '%s() is called by the macro %s'
+               % (func.name, root.member), root.path, root.line, tuple(places))
+
+
 def _own(driver: Driver, root: Root, func: c.Function) -> Way:
     """A field of a struct of the driver: called wherever the field is."""
     what = '%s() is %s.%s' % (func.name, root.owner, root.member)
@@ -287,8 +369,9 @@ def _own(driver: Driver, root: Root, func: c.Function) -> Way:
         return Way(UNKNOWN, '%s, %s' % (what, why), root.path, root.line)
 
     struct = driver.struct(root.owner)
-    if struct.path.endswith('.h') and _shared(struct.path, tuple(
-            driver.paths)):
+    if struct.path.endswith('.h') and any(
+            re.search(r'\b%s\b' % root.member, _text(user))
+            for user in _shared(struct.path, tuple(driver.paths))):
         return unknown('which other drivers use, too')
     places = []
     for source in driver.files_with(root.member):
@@ -336,9 +419,18 @@ def _use(func: c.Function, node: c.Member) -> c.Node | None:
 
 
 @lru_cache(maxsize=64)
-def _shared(header: str, paths: tuple[str, ...]) -> bool:
+def _shared(header: str, paths: tuple[str, ...]) -> list[str]:
     sources = tuple(p for p in paths if p.endswith('.c'))
-    return bool(kbuild.other_users(header, kbuild.Driver('', sources, ())))
+    return kbuild.other_users(header, kbuild.Driver('', sources, ()))
+
+
+@lru_cache(maxsize=64)
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding='latin-1', newline='') as handle:
+            return handle.read()
+    except OSError:
+        return ''
 
 
 def _unseen(driver: Driver, func: c.Function) -> Iterator[Way]:
@@ -374,7 +466,7 @@ def _pastes(driver: Driver) -> tuple[tuple[re.Pattern[str], str, int, str], ...]
                 if sum(map(len, fixed)) < 3:
                     continue
                 out.append((re.compile(''.join(
-                    r'\w+' if p in (macro.params or ()) else re.escape(p)
+                    r'(\w+)' if p in (macro.params or ()) else re.escape(p)
                     for p in parts) + '$'), source.path, macro.line,
                             macro.name))
     return tuple(out)
@@ -382,9 +474,17 @@ def _pastes(driver: Driver) -> tuple[tuple[re.Pattern[str], str, int, str], ...]
 
 def _pasted(driver: Driver, func: c.Function) -> Iterator[Way]:
     for pattern, path, line, name in _pastes(driver):
-        if pattern.match(func.name):
+        found = pattern.match(func.name)
+        if found and all(_given(driver, value) for value in found.groups()):
             yield Way(UNKNOWN, 'the macro %s may put the name %s together'
                       % (name, func.name), path, line)
+
+
+def _given(driver: Driver, value: str) -> bool:
+    """Is a word an argument somewhere?"""
+    word = re.compile(r'[(,]\s*%s\s*[,)]' % re.escape(value))
+    return any(word.search(driver.text_of(f.path))
+               for f in driver.files_with(value))
 
 
 def _from_macro(driver: Driver, func: c.Function) -> Iterator[Way]:
