@@ -429,7 +429,7 @@ class Outcome:
         return out
 
     def _leave(self, here: Step, facts: Facts) -> Iterator[tuple[Step, Facts]]:
-        if here.kind == 'cond':
+        if here.kind == 'cond' and here.tree is not None:
             facts = self._assignments(here.tree, facts)
             truth = self._truth(here.tree, facts)
             for succ, label in here.next:
