@@ -161,9 +161,8 @@ class _File:
 
     def units(self, own: dict[str, tuple[str, int]]) -> Iterator[Unit]:
         for word in self._words:
-            if word.macro not in (None, 'define') or word.near(-1) in (
-                    '.', '->'):
-                continue                # a guard asks for it; a member
+            if word.macro not in (None, 'define') or self._is_member(word):
+                continue                # a guard asks for it
             branch = self.conditions.dead(word.token.line)
             if branch is None:
                 yield self._unit(word, own)
@@ -173,6 +172,12 @@ class _File:
                                      word.token.text, branch.text,
                                      branch.line))
         yield from self._survivors()
+
+    @staticmethod
+    def _is_member(word: _Word) -> bool:
+        """Is it a member of a struct, or the pointer that is declared?"""
+        return word.near(-1) in ('.', '->') or (
+            word.near(-2), word.near(-1), word.near(1)) == ('(', '*', ')')
 
     def _unit(self, word: _Word, own: dict[str, tuple[str, int]]) -> Unit:
         name = word.token.text
@@ -398,7 +403,8 @@ def _mark(units: list[Unit]) -> None:
         for edit in unit.edits:
             if 'kind' in edit.values:
                 values = dict(edit.values)
-                mark = 'cocci_dma_call_%d' % number
+                # as long as the name to come: spatch aligns with it
+                mark = 'c' + str(number).zfill(len(values['new']) - 1)
                 edit.values = {'word': mark}
                 unit.additions.append(Addition(
                     (values.pop('kind'), mark), edit.path, values))
