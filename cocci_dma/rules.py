@@ -25,7 +25,11 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Rule:
-    """One semantic patch."""
+    """One semantic patch.
+
+    by_file: spatch need only see the files that hold a keyword, since no place
+    is rewritten because of another file.
+    """
 
     name: str
     path: Path
@@ -36,6 +40,7 @@ class Rule:
     options: tuple[str, ...]
     requires: str
     virtuals: frozenset[str]
+    by_file: bool = False
 
     @property
     def converts(self) -> bool:
@@ -75,7 +80,7 @@ def _parse(path: Path) -> Rule:
                 field('Confidence'),
                 tuple(re.findall(r'\w+', field('Keywords'))),
                 tuple(field('Options').split()), field('Requires'),
-                frozenset(virtuals))
+                frozenset(virtuals), field('Scope') == 'file')
 
 
 def load(folder: Path = COCCI) -> list[Rule]:

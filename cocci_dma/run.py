@@ -142,6 +142,9 @@ class _Copy:
 def _to_parse(rule: Rule, work: groups.Work, contents: Contents) -> Group:
     """The files that spatch must see for a report."""
     files = tuple(contents)
+    if rule.by_file:
+        return Group(tuple(path for path, content in contents.items()
+                           if rule.concerns(content)), files)
     if work.size < BIG:
         return Group(files, files)
     return Group(tuple(path for path, content in contents.items()
@@ -263,14 +266,15 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
                 continue
             copy.hold(state)
             run = None
-            if work.size >= BIG:
+            if work.size >= BIG and not rule.by_file:
                 # Rewriting needs every file parsed: not for a refusal alone.
                 run = copy.run(rule, 'report', work.name,
                                _to_parse(rule, work, state))
             if run is None or any(event.get('kind') == 'fix'
                                   for event in run.events):
                 run = copy.run(rule, 'patch', work.name,
-                               Group(tuple(state), tuple(state)))
+                               _to_parse(rule, work, state) if rule.by_file
+                               else Group(tuple(state), tuple(state)))
             after = {path: layout.tidy(state.get(path, b''), content)
                      for path, content in copy.contents().items()}
             told = _Lines(original, state)

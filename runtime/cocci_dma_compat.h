@@ -23,46 +23,61 @@
 #define PCI_DMA_FROMDEVICE	DMA_FROM_DEVICE
 #define PCI_DMA_NONE		DMA_NONE
 
+/* The device may be NULL, or a void pointer */
+#define COCCI_DMA_DEV(pdev) (&((struct pci_dev *)(pdev))->dev)
+
 /* Coherent memory: always GFP_ATOMIC, always zeroed */
 #define pci_alloc_consistent(pdev, size, handle) \
-	dma_alloc_coherent(&(pdev)->dev, size, handle, GFP_ATOMIC)
+	dma_alloc_coherent(COCCI_DMA_DEV(pdev), size, handle, GFP_ATOMIC)
 #define pci_zalloc_consistent(pdev, size, handle) \
-	dma_alloc_coherent(&(pdev)->dev, size, handle, GFP_ATOMIC)
+	dma_alloc_coherent(COCCI_DMA_DEV(pdev), size, handle, GFP_ATOMIC)
 #define pci_free_consistent(pdev, size, vaddr, handle) \
-	dma_free_coherent(&(pdev)->dev, size, vaddr, handle)
+	dma_free_coherent(COCCI_DMA_DEV(pdev), size, vaddr, handle)
 
 /* Streaming mappings: the direction was an int */
 #define COCCI_DMA_DIR(direction) ((enum dma_data_direction)(direction))
 
 #define pci_map_single(pdev, ptr, size, direction) \
-	dma_map_single(&(pdev)->dev, ptr, size, COCCI_DMA_DIR(direction))
+	dma_map_single(COCCI_DMA_DEV(pdev), ptr, size, COCCI_DMA_DIR(direction))
 #define pci_unmap_single(pdev, handle, size, direction) \
-	dma_unmap_single(&(pdev)->dev, handle, size, COCCI_DMA_DIR(direction))
+	dma_unmap_single(COCCI_DMA_DEV(pdev), handle, size, COCCI_DMA_DIR(direction))
 #define pci_map_page(pdev, page, offset, size, direction) \
-	dma_map_page(&(pdev)->dev, page, offset, size, COCCI_DMA_DIR(direction))
+	dma_map_page(COCCI_DMA_DEV(pdev), page, offset, size, COCCI_DMA_DIR(direction))
 #define pci_unmap_page(pdev, handle, size, direction) \
-	dma_unmap_page(&(pdev)->dev, handle, size, COCCI_DMA_DIR(direction))
+	dma_unmap_page(COCCI_DMA_DEV(pdev), handle, size, COCCI_DMA_DIR(direction))
 #define pci_map_sg(pdev, sg, nents, direction) \
-	dma_map_sg(&(pdev)->dev, sg, nents, COCCI_DMA_DIR(direction))
+	dma_map_sg(COCCI_DMA_DEV(pdev), sg, nents, COCCI_DMA_DIR(direction))
 #define pci_unmap_sg(pdev, sg, nents, direction) \
-	dma_unmap_sg(&(pdev)->dev, sg, nents, COCCI_DMA_DIR(direction))
+	dma_unmap_sg(COCCI_DMA_DEV(pdev), sg, nents, COCCI_DMA_DIR(direction))
 #define pci_dma_mapping_error(pdev, handle) \
-	dma_mapping_error(&(pdev)->dev, handle)
+	dma_mapping_error(COCCI_DMA_DEV(pdev), handle)
 
 #define pci_dma_sync_single_for_cpu(pdev, handle, size, direction) \
-	dma_sync_single_for_cpu(&(pdev)->dev, handle, size, \
+	dma_sync_single_for_cpu(COCCI_DMA_DEV(pdev), handle, size, \
 				COCCI_DMA_DIR(direction))
 #define pci_dma_sync_single_for_device(pdev, handle, size, direction) \
-	dma_sync_single_for_device(&(pdev)->dev, handle, size, \
+	dma_sync_single_for_device(COCCI_DMA_DEV(pdev), handle, size, \
 				   COCCI_DMA_DIR(direction))
 #define pci_dma_sync_sg_for_cpu(pdev, sg, nents, direction) \
-	dma_sync_sg_for_cpu(&(pdev)->dev, sg, nents, COCCI_DMA_DIR(direction))
+	dma_sync_sg_for_cpu(COCCI_DMA_DEV(pdev), sg, nents, COCCI_DMA_DIR(direction))
 #define pci_dma_sync_sg_for_device(pdev, sg, nents, direction) \
-	dma_sync_sg_for_device(&(pdev)->dev, sg, nents, COCCI_DMA_DIR(direction))
+	dma_sync_sg_for_device(COCCI_DMA_DEV(pdev), sg, nents, COCCI_DMA_DIR(direction))
 
 /* Masks */
-#define pci_set_dma_mask(pdev, mask) dma_set_mask(&(pdev)->dev, mask)
+#define pci_set_dma_mask(pdev, mask) dma_set_mask(COCCI_DMA_DEV(pdev), mask)
 #define pci_set_consistent_dma_mask(pdev, mask) \
-	dma_set_coherent_mask(&(pdev)->dev, mask)
+	dma_set_coherent_mask(COCCI_DMA_DEV(pdev), mask)
+
+/* Pools, up to Linux 4.12 */
+#define pci_pool dma_pool
+#define pci_pool_create(name, pdev, size, align, boundary) \
+	dma_pool_create(name, COCCI_DMA_DEV(pdev), size, align, boundary)
+#define pci_pool_destroy(pool) dma_pool_destroy(pool)
+#define pci_pool_alloc(pool, flags, handle) \
+	dma_pool_alloc(pool, flags, handle)
+#define pci_pool_zalloc(pool, flags, handle) \
+	dma_pool_zalloc(pool, flags, handle)
+#define pci_pool_free(pool, vaddr, handle) \
+	dma_pool_free(pool, vaddr, handle)
 
 #endif /* COCCI_DMA_COMPAT_H */

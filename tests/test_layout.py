@@ -54,3 +54,36 @@ def test_above_the_limit_a_part_may_stay_long() -> None:
     assert layout.tidy(b'', line) == (
         b'\t\td->next = prev ? cpu_to_le32(card->ring_dma +\n'
         b'\t\t\t\t\t     (prev - card->ring) * sizeof(*prev)) : 0;\n')
+
+
+@pytest.mark.parametrize('before, after, laid_out', [
+    # what was aligned with a parenthesis that moved
+    (b'\tx = pci_alloc(a,\n\t\t      b,\n\t\t      c);\n',
+     b'\tx = dma(a,\n\t\t      b,\n\t\t      c);\n',
+     b'\tx = dma(a,\n\t\tb,\n\t\tc);\n'),
+    # and what was not
+    (b'\tx = pci_alloc(a,\n\t\t\tb);\n', b'\tx = dma(a,\n\t\t\tb);\n',
+     b'\tx = dma(a,\n\t\t\tb);\n'),
+    # parentheses in strings are none
+    (b'\tpci_say("(",\n\t\tb);\n', b'\tsay("(",\n\t\tb);\n',
+     b'\tsay("(",\n\t    b);\n'),
+    # the rest of a broken line is followed by the next line
+    (b'\t\t\tx = pci_map_single(aaaaaaaaaaaaaaaa->bbbbbbbbbb, cccccc, dd,\n'
+     b'\t\t\t\t\t   eee);\n',
+     b'\t\t\tx = dma_map_single(&aaaaaaaaaaaaaaaa->bbbbbbbbbb->dev, cccccc,'
+     b' dd,\n\t\t\t\t\t   ee);\n',
+     b'\t\t\tx = dma_map_single(&aaaaaaaaaaaaaaaa->bbbbbbbbbb->dev,\n'
+     b'\t\t\t\t\t   cccccc, dd, ee);\n'),
+    (b'\tcase PCI_A:\n', b'\tcase A :\n', b'\tcase A:\n')])
+def test_what_follows_a_change(before: bytes, after: bytes,
+                               laid_out: bytes) -> None:
+    assert layout.tidy(before, after) == laid_out
+    assert layout.tidy(before, laid_out) == laid_out
+
+
+def test_a_macro_stays_one() -> None:
+    line = b'#define foo_alloc(pdev, dma) dma_alloc_coherent(&(pdev)->dev, ' \
+        b'PAGE_SIZE, dma, GFP_ATOMIC)\n'
+    assert layout.tidy(b'', line) == (
+        b'#define foo_alloc(pdev, dma) dma_alloc_coherent(&(pdev)->dev, '
+        b'PAGE_SIZE, dma, \\\n' + b'\t' * 6 + b'GFP_ATOMIC)\n')

@@ -932,6 +932,16 @@ class Paren(Expr):
     inner: Expr
 
 
+def parse_expression(tokens: list[Token]) -> Expr | None:
+    """The expression that all of these tokens are; None when they are none."""
+    parser = _Parser(tokens, 0, len(tokens))
+    try:
+        expr = parser.expression()
+    except ParseError:
+        return None
+    return expr if parser.pos == len(tokens) else None
+
+
 def join(tokens: list[Token]) -> str:
     """Tokens as text: one blank where two words or a comma meet."""
     out: list[str] = []

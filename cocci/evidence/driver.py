@@ -50,13 +50,19 @@ class Root(NamedTuple):
     """One way into a function from outside the driver.
 
     kind: probe, remove, shutdown, suspend, resume, init, exit, or callback
-    (field or registering call in `what`), or unknown.
+    (field or registering call in `what`), or unknown.  A field comes with its
+    struct as `owner` ('' when not known) and its name as `member`; a call
+    with its name as `member`, the position of the argument, and the node.
     """
 
     kind: str
     what: str
     path: str
     line: int
+    owner: str = ''
+    member: str = ''
+    argument: int = -1
+    place: Place | None = None
 
     def __str__(self) -> str:
         return '%s (%s:%d)' % (self.what, self.path, self.line)
@@ -374,7 +380,7 @@ class Driver:
             for macro in source.macros.values():
                 if word.search(macro.body):
                     yield Root('unknown', 'macro %s' % macro.name, source.path,
-                               macro.line)
+                               macro.line, '#define', macro.name)
 
     def calls_to(self, func: c.Function) -> list[Place]:
         """The Call nodes in this driver that reach a function."""
@@ -438,7 +444,8 @@ class Driver:
         """How code outside the driver calls `func` itself."""
         here = func.path, func.name_token.line
         for place in self.addresses_of(func):
-            yield self._registration(place, func)
+            if not self._compared(place):
+                yield self._registration(place, func)
         yield from self._hidden_mentions(func.name)
         calls = self.calls_to(func)
         entry = self._module_entry(func)
@@ -453,6 +460,14 @@ class Driver:
                         and text(call.args[0]) == func.name:
                     yield Root('unknown', '%s is exported' % func.name,
                                source.path, call.first.line)
+
+    @staticmethod
+    def _compared(place: Place) -> bool:
+        """Is a name only compared with, as in `ops->open == foo_open`?"""
+        return place.function is not None and any(
+            isinstance(n, c.Binary) and n.op in ('==', '!=')
+            and place.node in (strip(n.left), strip(n.right))
+            for n in place.function.nodes)
 
     def _module_entry(self, func: c.Function) -> str:
         if func.name == 'init_module':
@@ -471,21 +486,35 @@ class Driver:
             if found:
                 struct, name = found
                 return Root(self._field_kind(struct, name),
-                            '%s.%s' % (struct, name), place.path, place.line)
+                            '%s.%s' % (struct, name), place.path, place.line,
+                            struct, name)
             return Root('unknown', 'the address of %s' % func.name,
                         place.path, place.line)
         for parent in place.function.body.walk():
             if isinstance(parent, c.Call) and any(
                     _names(a, node) for a in parent.args):
                 return Root('callback', parent.name or text(parent.func),
-                            place.path, place.line)
+                            place.path, place.line, member=parent.name,
+                            argument=next(i for i, arg in enumerate(parent.args)
+                                          if _names(arg, node)),
+                            place=place._replace(node=parent))
             if isinstance(parent, c.Assign) and _names(parent.right, node):
                 left = strip(parent.left)
                 owner = self.type_of(left.base, place.function) \
                     if isinstance(left, c.Member) else None
                 name = left.name if isinstance(left, c.Member) else text(left)
                 kind = self._field_kind(owner.base if owner else '', name)
-                return Root(kind, text(parent.left), place.path, place.line)
+                return Root(kind, text(parent.left), place.path, place.line,
+                            owner.base if owner else '', name if isinstance(
+                                left, c.Member) else '')
+            if isinstance(parent, c.Variable) and isinstance(
+                    parent.init, c.InitList):
+                found = self._field_of(parent, node)
+                if found:
+                    struct, name = found
+                    return Root(self._field_kind(struct, name), '%s.%s'
+                                % (struct, name), place.path, place.line,
+                                struct, name)
         return Root('unknown', 'the address of %s' % func.name,
                     place.path, place.line)
 
@@ -504,37 +533,45 @@ class Driver:
                         place.line)
         else:
             kind = 'callback'
-        return Root(kind, name, place.path, place.line)
+        return Root(kind, name, place.path, place.line, member=name,
+                    argument=next((i for i, arg in enumerate(call.args) if any(
+                        isinstance(n, c.Id) and n.name == func.name
+                        for n in arg.walk())), -1))
 
     def _initialised_field(self, place: Place) -> tuple[str, str] | None:
         """(struct, field) of the initialiser in which a name stands."""
         for var in self.file(place.path).globals.values():
-            if var.init is None or not (
-                    var.init.first.start <= place.node.first.start
-                    <= var.init.last.end):
-                continue
-            struct, name = var.type.base, ''
-            node = var.init
-            while isinstance(node, c.InitList):
-                for label, item in zip(node.names, node.items):
-                    if item.first.start <= place.node.first.start \
-                            and place.node.last.end <= item.last.end:
-                        if label and not label.startswith('['):
-                            if name:
-                                inner = self.struct(struct)
-                                struct = inner.fields[name].type.base if inner \
-                                    and name in inner.fields else '?'
-                            name = label.split('.')[-1]
-                        node = item
-                        break
-                else:
-                    break
-            if isinstance(node, c.Call) and any(m in node.name
-                                                for m in _PM_MACRO):
-                return 'struct dev_pm_ops', node.name
-            if name:
-                return struct, name
+            found = self._field_of(var, place.node)
+            if found:
+                return found
         return None
+
+    def _field_of(self, var: c.Variable,
+                  node: c.Node) -> tuple[str, str] | None:
+        """The same in the initialiser of one variable."""
+        if var.init is None or not (var.init.first.start <= node.first.start
+                                    <= var.init.last.end):
+            return None
+        struct, name = var.type.base, ''
+        below: c.Node = var.init
+        while isinstance(below, c.InitList):
+            for label, item in zip(below.names, below.items):
+                if item.first.start <= node.first.start \
+                        and node.last.end <= item.last.end:
+                    if label and not label.startswith('['):
+                        if name:
+                            inner = self.struct(struct)
+                            struct = inner.fields[name].type.base if inner \
+                                and name in inner.fields else '?'
+                        name = label.split('.')[-1]
+                    below = item
+                    break
+            else:
+                break
+        if isinstance(below, c.Call) and any(m in below.name
+                                             for m in _PM_MACRO):
+            return 'struct dev_pm_ops', below.name
+        return (struct, name) if name else None
 
     @staticmethod
     def _field_kind(struct: str, name: str) -> str:

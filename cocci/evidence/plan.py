@@ -254,9 +254,12 @@ class Rule:
                    edit.token.column)
             if (edit.kind, key) not in group.seen:
                 unit.refuse(edit.path, edit.token, edit.function,
-                            'spatch does not match this place (function %s was '
-                            'not parsed, or the code comes from a macro)'
-                            % edit.function)
+                            'spatch does not match this place (%s)' % (
+                                'function %s was not parsed, or the code comes '
+                                'from a macro' % edit.function
+                                if edit.function else
+                                'no function, and no macro that is an '
+                                'expression or a statement'))
                 return
             taken = group.edits.get(key)
             if taken and (taken.kind, taken.values) != (edit.kind, edit.values):

@@ -351,6 +351,7 @@ class Outcome:
         self.names = self._relevant(focus)
         self.value_of: dict[int, str] = {}     # id(call) -> assumed result
         self.later: set[int] = set()           # id(step) reached after `step`
+        self.visited: set[int] = set()         # id(step) reached at all
 
     def _relevant(self, focus: tuple[str, ...]) -> frozenset[str]:
         """Returned variables and those that they are copied from."""
@@ -380,7 +381,21 @@ class Outcome:
         return self._walk(step, without) or (
             set() if without else {UNKNOWN})
 
-    def _walk(self, step: Step, without: Step | None) -> set[str]:
+    def reaches(self, node: c.Node) -> bool:
+        """May a node be reached at all, with what value_of assumes?"""
+        self.visited.clear()
+        self._walk(self.graph.entry, [])
+        step = self.graph.step_of(node)
+        return self.graph.incomplete or step is None \
+            or id(step) in self.visited
+
+    def without(self, nodes: list[c.Node]) -> set[str]:
+        """Values returned on the paths that go through none of the nodes."""
+        return self._walk(self.graph.entry,
+                          [self.graph.step_of(node) for node in nodes])
+
+    def _walk(self, step: Step, without: Step | list[Step] | None) -> set[str]:
+        barred = without if isinstance(without, list) else [without]
         if self.graph.incomplete:
             return {UNKNOWN}
         out: set[str] = set()
@@ -388,8 +403,9 @@ class Outcome:
         todo: list[tuple[Step, Facts, bool]] = [(self.graph.entry, {}, False)]
         while todo:
             here, facts, marked = todo.pop()
-            if here is without:
+            if any(here is b for b in barred):
                 continue
+            self.visited.add(id(here))
             if marked:
                 self.later.add(id(here))
             marked = marked or here is step
@@ -398,6 +414,7 @@ class Outcome:
                 continue
             seen.add(key)
             if len(seen) > _LIMIT:
+                self.visited.update(map(id, self.graph.steps))
                 return {UNKNOWN}
             if here.kind == 'return':
                 if marked:
@@ -412,7 +429,7 @@ class Outcome:
         return out
 
     def _leave(self, here: Step, facts: Facts) -> Iterator[tuple[Step, Facts]]:
-        if here.kind == 'cond':
+        if here.kind == 'cond' and here.tree is not None:
             facts = self._assignments(here.tree, facts)
             truth = self._truth(here.tree, facts)
             for succ, label in here.next:

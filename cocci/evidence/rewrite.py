@@ -20,6 +20,7 @@ from .dmadevice import Devices, NoDevice
 from .dmamask import limit, masks
 from .driver import Driver, Object, strip, text
 from .handle import Handle
+from .includes import reaches
 from .origin import Carrier
 from .plan import Addition, Edit, Note, Unit
 from .pointer import RELEASE, Use, holds_pointer, prints
@@ -276,7 +277,7 @@ class Rewrite:
         """Files that call the DMA API include its header."""
         paths = paths or {e.path for e in unit.edits if len(e.values) > 1}
         for path in sorted(paths):
-            if not _includes(self.driver, path, set()):
+            if not reaches(self.driver, path, '<linux/dma-mapping.h>'):
                 source = self.driver.file(path)
                 if not any(n.startswith('<linux/') for n, _ in source.includes):
                     raise Refused('%s includes no <linux/...> header: add '
@@ -358,16 +359,3 @@ def _printed(site: Site, above: Parents) -> str:
         if not isinstance(node, (c.Paren, c.Binary, c.Ternary)):
             return ''
     return ''
-
-
-def _includes(driver: Driver, path: str, seen: set[str]) -> bool:
-    """Does a file get linux/dma-mapping.h, itself or by the driver's headers?"""
-    if path in seen:
-        return False
-    seen.add(path)
-    names = [n for n, _ in driver.file(path).includes]
-    if '<linux/dma-mapping.h>' in names:
-        return True
-    local = {os.path.basename(n.strip('"')) for n in names if n.startswith('"')}
-    return any(_includes(driver, p, seen) for p in driver.paths
-               if os.path.basename(p) in local and p.endswith('.h'))

@@ -1,0 +1,200 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""Decisions about GFP flags beside those that people took.
+
+    bench/gfp.py --tree ~/linux-7.2
+    bench/gfp.py --tree ~/linux-7.2 --sample 208 --show KERNEL:ATOMIC
+    bench/gfp.py --tree ~/linux-5.10 --after ~/linux-6.1
+
+--tree DIR     the kernel tree (only read)
+--path P       below it (default drivers and sound; may be given several times)
+--after DIR    a later tree: what became of --tree's pci_alloc_consistent()
+--sample N     so many of the files only; --seed S another sample
+--show O:H     list the sites where we said O and the human H (KERNEL, ATOMIC,
+               passed, other), with what we go by; may be given several times
+--jobs J       processes (default 2)
+
+Without --after the flag of each dma_alloc_coherent() is hidden, decided anew
+from the rest of its driver, and compared with what stands there.
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import multiprocessing
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parent / 'cocci')]
+
+from evidence import cparse as c  # noqa: E402
+from evidence import gfp, kbuild  # noqa: E402
+from evidence.context import Context  # noqa: E402
+from evidence.driver import Driver, text  # noqa: E402
+
+MASKED = frozenset(('dma_alloc_coherent',))
+WRAPPERS = frozenset(('pci_alloc_consistent', 'pci_zalloc_consistent'))
+KINDS = 'KERNEL', 'ATOMIC', 'passed', 'other'
+
+
+class Site(NamedTuple):
+    """One allocation: what the human wrote, what we say and why."""
+
+    path: str
+    line: int
+    function: str
+    human: str
+    ours: str
+    message: str
+    evidence: tuple[str, ...]
+
+
+def kind_of(flags: str) -> str:
+    """Of written flags: may it sleep, may it not, or do callers say so?"""
+    if re.search(r'GFP_(KERNEL|USER|NOIO|NOFS|HIGHUSER)', flags):
+        return 'other' if 'ATOMIC' in flags else 'KERNEL'
+    if re.search(r'GFP_(ATOMIC|NOWAIT)', flags):
+        return 'ATOMIC'
+    return 'passed' if re.fullmatch(r'[a-z_]\w*', flags) else 'other'
+
+
+def files_with(tree: Path, paths: list[str], words: frozenset[str]
+               ) -> list[str]:
+    """The files that hold one of the words, below the tree."""
+    found = subprocess.run(
+        ['grep', '-rlwF', '--include=*.c', '--include=*.h',
+         *('-e' + word for word in sorted(words)), *paths],
+        cwd=tree, capture_output=True, text=True, check=False)
+    return sorted(found.stdout.split())
+
+
+def sampled(files: list[str], number: int | None, seed: int) -> list[str]:
+    if number is None:
+        return files
+    return sorted(sorted(files, key=lambda f: hashlib.sha256(
+        ('%d %s' % (seed, f)).encode()).digest())[:number])
+
+
+def sites_of(job: tuple[Path, tuple[str, ...], frozenset[str], frozenset[str]]
+             ) -> list[Site]:
+    """Every site of one driver that stands in a file that was asked for."""
+    tree, files, wanted, names = job
+    driver = Driver([str(tree / f) for f in files])
+    known = Context(driver, names)
+    out = []
+    for func in driver.functions_with(*sorted(names)):
+        path = str(Path(func.path).relative_to(tree))
+        if path not in wanted:
+            continue
+        for call in func.calls():
+            if call.name in names:
+                said = gfp.decided(known, func, call)
+                human = text(call.args[-1]) if names == MASKED else ''
+                out.append(Site(path, call.first.line, func.name, human,
+                                said.flag, said.message.replace(
+                                    str(tree) + '/', ''),
+                                tuple('%s:%d: %s' % (
+                                    Path(s.path).name, s.line, s.message)
+                                    for s in said.evidence)))
+    return out
+
+
+def decide(tree: Path, files: list[str], names: frozenset[str],
+           jobs: int) -> list[Site]:
+    """All sites in the files, each looked at in its driver."""
+    drivers: dict[tuple[str, ...], set[str]] = {}
+    for file in files:
+        found = kbuild.driver_of(str(tree / file))
+        paths = tuple(str(Path(p).relative_to(tree)) for p in found.files)
+        drivers.setdefault(paths or (file,), set()).add(file)
+    work = [(tree, paths, frozenset(wanted), names)
+            for paths, wanted in drivers.items()]
+    out: dict[tuple[str, int], Site] = {}
+    with multiprocessing.Pool(jobs, maxtasksperchild=20) as pool:
+        for sites in pool.imap_unordered(sites_of, work):
+            for site in sites:
+                out.setdefault((site.path, site.line), site)
+    return [out[key] for key in sorted(out)]
+
+
+def later(tree: Path, sites: list[Site]) -> Iterator[Site]:
+    """The sites with the flags that the same functions have in a tree; a
+    function that allocates another number of times is left out."""
+    done: dict[tuple[str, str], list[str]] = {}
+    here: dict[tuple[str, str], list[Site]] = {}
+    for site in sites:
+        here.setdefault((site.path, site.function), []).append(site)
+    for (path, function), group in here.items():
+        target = tree / path
+        if not target.exists():
+            continue
+        func = c.SourceFile(str(target)).functions.get(function)
+        calls = [call for call in func.calls() if call.name in
+                 ('dma_alloc_coherent', 'dmam_alloc_coherent')] if func else []
+        done[path, function] = [text(call.args[-1]) for call in calls]
+        flags = done[path, function]
+        if len(flags) == len(group) or len(set(flags)) == 1:
+            for site, flag in zip(group, flags * len(group)):
+                yield site._replace(human=flag)
+
+
+def table(sites: list[Site]) -> str:
+    """Our decisions in rows, the human's in columns."""
+    count = Counter((kind_of(s.ours), kind_of(s.human)) for s in sites)
+    lines = ['| ours \\ human | ' + ' | '.join(KINDS) + ' |',
+             '|---|' + '--:|' * len(KINDS)]
+    for ours in KINDS[:3]:
+        lines.append('| %s | %s |' % (ours, ' | '.join(
+            str(count[ours, human]) for human in KINDS)))
+    kernel = sum(n for (_, human), n in count.items() if human == 'KERNEL')
+    proven = count['KERNEL', 'KERNEL']
+    lines.append('\n%d sites in %d files; of %d that a human gave GFP_KERNEL, '
+                 '%d are proven (%.0f %%)'
+                 % (len(sites), len({s.path for s in sites}), kernel, proven,
+                    100 * proven / max(kernel, 1)))
+    return '\n'.join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument('--tree', type=Path, required=True)
+    parser.add_argument('--path', action='append')
+    parser.add_argument('--after', type=Path)
+    parser.add_argument('--sample', type=int)
+    parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--show', action='append', default=[])
+    parser.add_argument('--jobs', type=int, default=2)
+    args = parser.parse_args()
+    for folder in filter(None, (args.tree, args.after)):
+        if not (folder / 'Kbuild').exists():
+            print('gfp: %s is no kernel tree: name the top folder of the '
+                  'kernel sources' % folder, file=sys.stderr)
+            return 2
+    names = WRAPPERS if args.after else MASKED
+    tree = args.tree.resolve()
+    files = sampled(files_with(tree, args.path or ['drivers', 'sound'], names),
+                    args.sample, args.seed)
+    sites = decide(tree, files, names, args.jobs)
+    if args.after:
+        every = len(sites)
+        sites = list(later(args.after, sites))
+        print('%d of %d sites have a counterpart in %s'
+              % (len(sites), every, args.after.name))
+    print(table(sites))
+    for site in sites:
+        if '%s:%s' % (kind_of(site.ours), kind_of(site.human)) in args.show:
+            print('\n%s:%d: %s(): ours %s, human %s%s' % (
+                site.path, site.line, site.function, site.ours, site.human,
+                ': ' + site.message if site.message else ''))
+            print('\n'.join('    ' + step for step in site.evidence))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

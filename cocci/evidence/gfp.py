@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""With which GFP flags may memory be allocated at a place?
+
+GFP_ATOMIC is never wrong.  GFP_KERNEL is, where the caller may not sleep: it
+needs a proof, and the proof can be read.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from . import context
+from . import cparse as c
+from .driver import Driver
+from .report import Step
+
+
+class Gfp(NamedTuple):
+    """The flags of one allocation.
+
+    flag: GFP_KERNEL, GFP_ATOMIC, or the name of a parameter of type gfp_t.
+    message: what stood in the way of GFP_KERNEL, '' when nothing did.
+    evidence: the steps of the proof, or the place that stood in its way.
+    """
+
+    flag: str
+    message: str
+    evidence: tuple[Step, ...]
+
+
+def decide(driver: Driver, func: c.Function, node: c.Node) -> Gfp:
+    """The flags for an allocation at `node` in `func`."""
+    return decided(context.of(driver), func, node)
+
+
+def decided(known: context.Context, func: c.Function, node: c.Node) -> Gfp:
+    """The same with contexts that are at hand."""
+    verdict = known.may_sleep(func, node)
+    if verdict.sleeps:
+        return Gfp('GFP_KERNEL', '', verdict.steps)
+    why = verdict.obstacle
+    message = '%s (%s:%d)' % (why.message, why.path, why.line)
+    gfp = _parameter(func)
+    if gfp and not known.locks.at(func, node).held:
+        return Gfp(gfp, message, (why,))
+    return Gfp('GFP_ATOMIC', message, (why,))
+
+
+def _parameter(func: c.Function) -> str:
+    """A parameter of type gfp_t that is not assigned to; ''."""
+    for param in func.params:
+        if param.type.base == 'gfp_t' and not param.type.pointers:
+            if not any(isinstance(n, c.Assign) and isinstance(n.left, c.Id)
+                       and n.left.name == param.name for n in func.nodes):
+                return param.name
+    return ''

@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Decides what becomes of the DMA interface that only PCI had.
+
+Every wrapper of linux/pci-dma-compat.h stands for one call of the DMA API, so
+each place is converted on its own.  Words are found in the tokens of a file,
+macros and code that does not parse included: whatever holds one is converted,
+or spoken of.
+"""
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Iterator, NamedTuple
+
+from . import cparse as c
+from . import gfp
+from .clex import Token, directive, tokenize
+from .conditions import Conditions
+from .driver import Driver, text
+from .includes import reaches
+from .pcidevice import NoPciDevice, device
+from .plan import Addition, Edit, Note, Unit
+
+
+class Wrapper(NamedTuple):
+    """A function that is gone.
+
+    device: which argument is the struct pci_dev, -1 for none.
+    args: how many there are.  flag: does its successor take GFP flags, too?
+    """
+
+    new: str
+    device: int
+    args: int
+    flag: bool = False
+
+
+WRAPPERS = {
+    'pci_alloc_consistent': Wrapper('dma_alloc_coherent', 0, 3, True),
+    'pci_zalloc_consistent': Wrapper('dma_alloc_coherent', 0, 3, True),
+    'pci_free_consistent': Wrapper('dma_free_coherent', 0, 4),
+    'pci_map_single': Wrapper('dma_map_single', 0, 4),
+    'pci_unmap_single': Wrapper('dma_unmap_single', 0, 4),
+    'pci_map_page': Wrapper('dma_map_page', 0, 5),
+    'pci_unmap_page': Wrapper('dma_unmap_page', 0, 4),
+    'pci_map_sg': Wrapper('dma_map_sg', 0, 4),
+    'pci_unmap_sg': Wrapper('dma_unmap_sg', 0, 4),
+    'pci_dma_sync_single_for_cpu': Wrapper('dma_sync_single_for_cpu', 0, 4),
+    'pci_dma_sync_single_for_device': Wrapper('dma_sync_single_for_device',
+                                              0, 4),
+    'pci_dma_sync_sg_for_cpu': Wrapper('dma_sync_sg_for_cpu', 0, 4),
+    'pci_dma_sync_sg_for_device': Wrapper('dma_sync_sg_for_device', 0, 4),
+    'pci_dma_mapping_error': Wrapper('dma_mapping_error', 0, 2),
+    'pci_set_dma_mask': Wrapper('dma_set_mask', 0, 2),
+    'pci_set_consistent_dma_mask': Wrapper('dma_set_coherent_mask', 0, 2),
+    'pci_pool_create': Wrapper('dma_pool_create', 1, 5),
+    'pci_pool_destroy': Wrapper('dma_pool_destroy', -1, 1),
+    'pci_pool_alloc': Wrapper('dma_pool_alloc', -1, 3),
+    'pci_pool_zalloc': Wrapper('dma_pool_zalloc', -1, 3),
+    'pci_pool_free': Wrapper('dma_pool_free', -1, 3),
+}
+CONSTANTS = {
+    'PCI_DMA_BIDIRECTIONAL': 'DMA_BIDIRECTIONAL',
+    'PCI_DMA_TODEVICE': 'DMA_TO_DEVICE',
+    'PCI_DMA_FROMDEVICE': 'DMA_FROM_DEVICE',
+    'PCI_DMA_NONE': 'DMA_NONE',
+}
+POOL = 'pci_pool'               # the tag of a struct
+HEADER = '<linux/pci-dma-compat.h>'
+WORDS = frozenset((*WRAPPERS, *CONSTANTS, POOL))
+
+_WORD = re.compile(r'(?<!\w)(?:%s)(?!\w)' % '|'.join(WORDS))
+#: Headers that bring linux/dma-mapping.h along, on a kernel without wrappers.
+_BRING = ('<linux/dma-mapping.h>', '<linux/pci.h>')
+
+
+def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
+    """Everything that must be converted or said; no option is known."""
+    files = [_File(driver, source) for source in driver.files_with(*WORDS)]
+    own = {name: place for file in files for name, place in file.own().items()}
+    units = [unit for file in files for unit in file.units(own)]
+    _include(driver, units)
+    _mark(units)
+    return units + list(_in_part(units))
+
+
+@dataclass(frozen=True)
+class _Word:
+    """One of the words, in code; macro is the directive it stands in."""
+
+    token: Token
+    tokens: list[Token]         # of the file, or of the directive
+    index: int                  # of it in tokens
+    macro: str | None = None
+    parameters: frozenset[str] = frozenset()
+
+    def near(self, ahead: int) -> str:
+        """The text of a token beside it."""
+        at = self.index + ahead
+        return self.tokens[at].text if 0 <= at < len(self.tokens) else ''
+
+
+class _File:
+    """One file of a driver."""
+
+    def __init__(self, driver: Driver, source: c.SourceFile):
+        self.driver, self.source = driver, source
+        self.path = source.path
+        self.conditions = Conditions(source, WORDS)
+
+    # -- where the words stand
+
+    @cached_property
+    def _words(self) -> list[_Word]:
+        out: list[_Word] = []
+        raw = self.source.raw
+        for index, token in enumerate(raw):
+            if token.kind == 'id' and token.text in WORDS:
+                out.append(_Word(token, raw, index))
+            elif token.kind == 'pp' and _WORD.search(token.text):
+                out += _in_directive(token)
+        return out
+
+    def own(self) -> dict[str, tuple[str, int]]:
+        """The words that this file defines, and where.
+
+        What it defines only to debug hides nothing from other builds.
+        """
+        out: dict[str, tuple[str, int]] = {}
+        for word in self._words:
+            line = word.token.line
+            if self._defines(word) and not self.conditions.dead(line) \
+                    and not any('DEBUG' in branch.text for branch
+                                in self.conditions.around(line)):
+                out.setdefault(word.token.text, (self.path, line))
+        return out
+
+    def _defines(self, word: _Word) -> bool:
+        if word.macro is not None:
+            return word.index == 1 and word.near(-1) == 'define'
+        name = word.token.text
+        if name in CONSTANTS:
+            return word.near(-1) in ('{', ',') and self._in_enum(word)
+        if name == POOL:
+            return word.near(-1) == 'struct' and word.near(1) == '{'
+        func = self.source.functions.get(name)
+        return func is not None and func.name_token.start == word.token.start
+
+    @staticmethod
+    def _in_enum(word: _Word) -> bool:
+        index = word.index
+        while index and word.tokens[index].text not in ('{', ';', '}', '('):
+            index -= 1
+        return any(t.text == 'enum' for t in word.tokens[
+            max(0, index - 2):index])
+
+    # -- what becomes of them
+
+    def units(self, own: dict[str, tuple[str, int]]) -> Iterator[Unit]:
+        for word in self._words:
+            if word.macro not in (None, 'define') or self._is_member(word):
+                continue                # a guard asks for it
+            branch = self.conditions.dead(word.token.line)
+            if branch is None:
+                yield self._unit(word, own)
+            elif not branch.group.by_kernel:
+                yield self._note(word, '%s is left in code that is never '
+                                 'compiled (%s, line %d)' % (
+                                     word.token.text, branch.text,
+                                     branch.line))
+        yield from self._survivors()
+
+    @staticmethod
+    def _is_member(word: _Word) -> bool:
+        """Is it a member of a struct, or the pointer that is declared?"""
+        return word.near(-1) in ('.', '->') or (
+            word.near(-2), word.near(-1), word.near(1)) == ('(', '*', ')')
+
+    def _unit(self, word: _Word, own: dict[str, tuple[str, int]]) -> Unit:
+        name = word.token.text
+        if self._defines(word):
+            return self._note(word, 'the driver defines %s itself: remove '
+                              'that when nothing uses it' % name)
+        if name in own:
+            where = '%s:%d' % own[name]
+            return self._refused(word, 'the driver has its own %s (%s): use '
+                                 'the DMA API there, and remove it'
+                                 % (name, where))
+        rival = self._rival(word)
+        if rival:
+            return self._note(word, '%s is left: another branch of the '
+                              'conditional has %s' % (name, rival))
+        if name in CONSTANTS:
+            return self._edit(word, '%s is gone since Linux 5.18: use %s'
+                              % (name, CONSTANTS[name]),
+                              {'word': CONSTANTS[name]})
+        if name == POOL:
+            return self._pool(word)
+        if word.near(1) != '(':
+            return self._refused(word, 'the name of %s() is used without a '
+                                 'call: give %s() in its place, which takes a '
+                                 'struct device and so has another type'
+                                 % (name, WRAPPERS[name].new))
+        return self._call(word)
+
+    def _rival(self, word: _Word) -> str:
+        """The new name, if another branch for another kernel has it; ''."""
+        name = word.token.text
+        new = CONSTANTS.get(name) or (
+            'dma_pool' if name == POOL else WRAPPERS[name].new)
+        for branch in self.conditions.around(word.token.line):
+            if branch.live is None and branch.group.by_kernel and any(
+                    new in self._between(b.line, b.last)
+                    for b in branch.others):
+                return new
+        return ''
+
+    def _between(self, first: int, last: int) -> set[str]:
+        """The words of code in some lines."""
+        tokens = self.source.raw
+        starts = [t.line for t in tokens]
+        return {t.text for t in tokens[bisect_right(starts, first):
+                                       bisect_right(starts, last)]}
+
+    def _pool(self, word: _Word) -> Unit:
+        if word.near(-1) != 'struct':
+            return self._refused(word, '`pci_pool` is no struct here: use '
+                                 '`dma_pool`')
+        if word.macro is not None:
+            return self._refused(word, 'struct pci_pool in a macro: write '
+                                 'struct dma_pool')
+        unit = self._note(word, 'struct pci_pool is gone since Linux 4.13: '
+                          'use struct dma_pool', 'fix')
+        unit.additions.append(Addition(('pool',), self.path))
+        return unit
+
+    def _call(self, word: _Word) -> Unit:
+        name = word.token.text
+        wrapper = WRAPPERS[name]
+        args = _arguments(word.tokens, word.index + 1)
+        if args is None or len(args) != wrapper.args:
+            return self._refused(
+                word, 'this %s() does not have %d arguments, or a conditional '
+                'cuts through it: write %s() by hand'
+                % (name, wrapper.args, wrapper.new))
+        message = '%s() is gone since Linux %s: use %s()' % (
+            name, '4.13' if name.startswith(POOL) else '5.18', wrapper.new)
+        if wrapper.device < 0:
+            return self._edit(word, message, {'word': wrapper.new})
+        arg = args[wrapper.device]
+        tree = c.parse_expression(arg)
+        if tree is None or any(t.text in WRAPPERS for t in arg):
+            return self._refused(word, 'the device `%s` cannot be read: put it '
+                                 'into a variable' % c.join(arg))
+        try:
+            dev = device(self.driver, self._function(word), tree, _source(arg),
+                         word.parameters)
+        except NoPciDevice as why:
+            return self._refused(word, '%s() has no successor here: %s'
+                                 % (name, why))
+        values = {'kind': 'second' if wrapper.device else 'first',
+                  'new': wrapper.new, 'dev': dev}
+        if not wrapper.flag:
+            return self._edit(word, message, values)
+        chosen = self._flag(word)
+        unit = self._edit(word, '%s with %s%s' % (
+            message, chosen.flag, chosen.message and ': ' + chosen.message),
+            values | {'kind': 'allocation', 'flag': chosen.flag})
+        unit.evidence += chosen.evidence
+        return unit
+
+    def _flag(self, word: _Word) -> gfp.Gfp:
+        func = self._function(word)
+        if func is None:
+            return gfp.Gfp('GFP_ATOMIC', 'who uses the macro is not known', ())
+        call = next((n for n in func.calls()
+                     if n.first.start == word.token.start), None)
+        if call is None:
+            return gfp.Gfp('GFP_ATOMIC', '%s() could not be parsed'
+                           % func.name, ())
+        return gfp.decide(self.driver, func, call)
+
+    def _function(self, word: _Word) -> c.Function | None:
+        if word.macro is not None:
+            return None
+        return self.source.function_at(word.token.line)
+
+    # -- what is said
+
+    def _name(self, token: Token) -> str:
+        func = self.source.function_at(token.line)
+        return func.name if func else ''
+
+    def _edit(self, word: _Word, message: str,
+              values: dict[str, str]) -> Unit:
+        return Unit(edits=[Edit('word', self.path, word.token,
+                                self._name(word.token), message, values)])
+
+    def _note(self, word: _Word, message: str, kind: str = 'finding') -> Unit:
+        return Unit(notes=[Note(kind, self.path, word.token,
+                                self._name(word.token), message,
+                                'warning' if kind == 'fix' else 'note')])
+
+    def _refused(self, word: _Word, message: str) -> Unit:
+        unit = Unit()
+        unit.refuse(self.path, word.token, self._name(word.token), message)
+        return unit
+
+    def _survivors(self) -> Iterator[Unit]:
+        """The words in strings and comments, and in code that is left out."""
+        for found in _WORD.finditer(self.source.text):
+            if found.start() in self._in_code:
+                continue
+            line = self.source.text.count('\n', 0, found.start()) + 1
+            begin = self.source.text.rfind('\n', 0, found.start()) + 1
+            token = Token('id', found[0], found.start(), found.end(), line,
+                          found.start() - begin)
+            where = 'a string' if found.start() in self._in_strings \
+                else 'a comment'
+            yield Unit(notes=[Note('finding', self.path, token,
+                                   self._name(token), '%s names %s'
+                                   % (where, found[0]), 'note')])
+
+    @cached_property
+    def _in_code(self) -> frozenset[int]:
+        return frozenset(word.token.start for word in self._words)
+
+    @cached_property
+    def _in_strings(self) -> frozenset[int]:
+        return frozenset(
+            token.start + found.start() for token in self.source.raw
+            if token.kind in ('str', 'pp')
+            for found in _WORD.finditer(token.text))
+
+
+def _in_directive(token: Token) -> Iterator[_Word]:
+    """The words in a directive, with the places that they have in the file."""
+    name, words = directive(token)
+    parameters = re.match(r'\w+\(([^)]*)\)', words) if name == 'define' else None
+    tokens = [t._replace(start=token.start + t.start, end=token.start + t.end,
+                         line=token.line + t.line - 1,
+                         column=t.column + (token.column if t.line == 1
+                                            else 0))
+              for t in tokenize(' ' + token.text[1:])]
+    for index, inner in enumerate(tokens):
+        if inner.kind == 'id' and inner.text in WORDS:
+            yield _Word(inner, tokens, index, name, frozenset(
+                p.strip() for p in parameters[1].split(','))
+                if parameters else frozenset())
+
+
+def _arguments(tokens: list[Token], pos: int) -> list[list[Token]] | None:
+    """The arguments of a call whose parenthesis is at pos; None: unreadable."""
+    args: list[list[Token]] = [[]]
+    depth = 0
+    for token in tokens[pos:]:
+        if token.kind == 'pp':
+            return None
+        if token.text in '([{' and token.kind == 'op':
+            depth += 1
+            if depth == 1:
+                continue
+        elif token.text in ')]}' and token.kind == 'op':
+            depth -= 1
+            if not depth:
+                return args
+        if token.text == ',' and depth == 1:
+            args.append([])
+        else:
+            args[-1].append(token)
+    return None
+
+
+def _source(tokens: list[Token]) -> str:
+    """Tokens at their distances from one another, without comments."""
+    out = ''
+    for token in tokens:
+        out += ' ' * (token.start - tokens[0].start - len(out)) + token.text
+    return out
+
+
+def _include(driver: Driver, units: list[Unit]) -> None:
+    """linux/dma-mapping.h, for files that lose it with the wrappers."""
+    for unit in units:
+        for path in {e.path for e in unit.edits if e.path.endswith('.c')}:
+            names = [name for name, _ in driver.file(path).includes]
+            if not reaches(driver, path, *_BRING) \
+                    and any(n.startswith('<linux/') for n in names):
+                unit.additions.append(Addition(
+                    ('include', os.path.realpath(path)), path))
+
+
+def _mark(units: list[Unit]) -> None:
+    """Give each call a name of its own, by which SmPL finds it again.
+
+    All words are replaced in one step, since a position means nothing after
+    the first change; a call then gets its arguments by its mark.
+    """
+    for number, unit in enumerate(units):
+        for edit in unit.edits:
+            if 'kind' in edit.values:
+                values = dict(edit.values)
+                # as long as the name to come: spatch aligns with it
+                mark = 'c' + str(number).zfill(len(values['new']) - 1)
+                edit.values = {'word': mark}
+                unit.additions.append(Addition(
+                    (values.pop('kind'), mark), edit.path, values))
+
+
+def _in_part(units: list[Unit]) -> Iterator[Unit]:
+    """One line that says that a driver is not converted whole."""
+    left = [u.notes[0] for u in units if u.refused]
+    if left and len(left) < len(units):
+        at = left[0]
+        yield Unit(notes=[Note(
+            'finding', at.path, at.token._replace(column=0), at.function, 'the driver is '
+            'converted in part only: what is refused must be written by hand '
+            'before it builds without the wrappers', 'note')])
