@@ -91,7 +91,9 @@ _LOCKISH = re.compile(r'(?:^|_|[a-z](?=[A-Z]))(?P<un>un)?lock(?:_|$|s$|[A-Z])'
                       r'|spin_?lock|critical|irq_?save|irqs?_?(off|disable)d?$|'
                       r'(?:^|_)(acquire|release)(_|$).*lock|bh_disable|'
                       r'preempt_(dis|en)|kmap_atomic', re.I)
-_ENDING = re.compile(r'unlock|release|leave|exit|end|restore|enable|put', re.I)
+_ENDING = re.compile(r'(?:^|_|(?<=[a-z])(?=[A-Z]))(?:un_?lock|(?i:unlock|'
+                     r'release|leave|exit|end|restore|enable|put))'
+                     r'(?:_|$|s$|[A-Z])|[a-z]UnLock|irq_?restore$')
 _SLEEPY_GUARD = re.compile(r'mutex|rwsem|semaphore|device|pm_runtime|srcu|'
                            r'wiphy|rtnl|console|^$', re.I)
 
@@ -467,7 +469,7 @@ class Locks:
         if not name or not _LOCKISH.search(name) or _HARMLESS.search(name):
             return Effect()
         stem = re.sub(r'(un|try)?_?(lock|acquire|release|enter|leave)s?|'
-                      r'irq_?(save|restore)|dis|en|_', '', name, flags=re.I)
+                      r'irq_?(save|restore)|(dis|en)able|_', '', name, flags=re.I)
         if _ENDING.search(name):
             return Effect(drops=(('foreign', stem),))
         return Effect((Lock('foreign', stem, name, func.path if func else '',
