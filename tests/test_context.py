@@ -426,7 +426,7 @@ static const struct file_operations ilo_fops = { .open = ilo_open };
     held = decided(code % ('', 'spin_unlock(&hw->open_lock);'))
     assert held.flag == 'GFP_ATOMIC'
     assert held.message == 'spin_lock() is in force at a call that leads here ' \
-        'in ilo_open() (/nowhere/foo.c:9)'
+        'in ilo_open() (foo.c:9)'
     assert flag(code % ('spin_unlock(&hw->open_lock);', '')) == 'GFP_KERNEL'
 
 

@@ -8,6 +8,7 @@ is not known stands in the way of that proof.
 """
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from functools import lru_cache
@@ -95,8 +96,7 @@ class Verdict(NamedTuple):
     @property
     def reason(self) -> str:
         """The obstacle in words, with its place; '' when there is none."""
-        return '%s (%s:%d)' % (self.obstacle.message, self.obstacle.path,
-                               self.obstacle.line) if self.obstacle else ''
+        return said(self.obstacle) if self.obstacle else ''
 
 
 class Context:
@@ -322,6 +322,12 @@ class Context:
                             % (caller.function.name, here.name))
                 todo.append((caller, (step, *after)))
         return ()
+
+
+def said(step: Step) -> str:
+    """A step in words; a driver has no two files of one name."""
+    return '%s (%s:%d)' % (step.message, os.path.basename(step.path),
+                           step.line)
 
 
 def asks(func: c.Function) -> str:
