@@ -455,3 +455,87 @@ def test_certainly_atomic(code: str, certain: bool) -> None:
         'dma_alloc_coherent') for k in f.calls()
                      if k.name == 'dma_alloc_coherent']
     assert bool(Context(driver).must_not_sleep(func, call)) == certain
+
+
+# ----------------------------------------- what has been tried to break a proof
+
+BASE = 'struct ent { int id; void (*fn)(struct foo *); };\n' \
+    'static void foo_fn(struct foo *p) { ALLOC }\n'
+IRQ = 'static int irq(int i, void *d) { %s }\n' \
+    'static void g(void) { request_irq(1, irq, 0, n, p); }\n'
+
+
+@pytest.mark.parametrize('harm', [
+    'static void (*handlers[])(struct foo *) = { foo_fn };',
+    'static void (*handlers[2])(struct foo *) = { [0] = foo_fn };',
+    'static struct ent tab[] = { { 1, foo_fn }, };',
+    'static struct ent tab[] = { { .id = 1, .fn = foo_fn }, };\n'
+    + IRQ % 'tab[0].fn(d);',
+    'static struct ent tab = { .fn = foo_fn };\n' + IRQ % 'x->y->fn(d);',
+    'DECLARE_TASKLET(t, foo_fn, 0);',
+    'static struct irqaction a = { .handler = foo_fn };',
+    '#define REG(f) setup_timer(&t, f, 0)\nvoid g(void) { REG(foo_fn); }',
+    '#define DO(p) do { spin_lock(&(p)->l); foo_fn(p); } while (0)\n'
+    'static void g(void) { DO(p); }',
+    '#define DO(p) foo_fn(p)\n' + IRQ % 'DO(d);',
+    '#define IN(p) foo_fn(p)\n#define OUT(p) IN(p)\n' + IRQ % 'OUT(d);',
+    'void g(void) { request_irq(1, (irq_handler_t)foo_fn, 0, n, p); }',
+    'void g(void) { request_irq(1, &foo_fn, 0, n, p); }',
+    'void g(void) { request_irq(1, msi ? foo_fn : other, 0, n, p); }',
+    'void g(struct urb *urb) { urb->complete = foo_fn; }',
+    'void g(struct dma_async_tx_descriptor *d) { d->callback = foo_fn; }',
+    'void g(struct net_device *dev) { dev->set_multicast_list = foo_fn; }',
+    'void g(void) { void (*fn)(struct foo *) = foo_fn; fn(p); }',
+    'static void call(void (*f)(struct foo *)) { list_add(f); }\n'
+    'static void g(void) { call(foo_fn); }',
+    'static struct net_device_ops o = { .ndo_tx_timeout = foo_fn };',
+    'module_param_call(x, foo_fn, get, NULL, 0644);'])
+def test_one_more_way_in(harm: str) -> None:
+    code = BASE + PCI % 'foo_fn(p);'
+    assert flag(code) == 'GFP_KERNEL'
+    assert flag(code + harm) == 'GFP_ATOMIC'
+
+
+@pytest.mark.parametrize('harm', [
+    'NdisAcquireSpinLock(&p->l);', 'OS_SPIN_LOCK(p);',
+    'ENTER_CRITICAL_SECTION(p);', 'RTMP_IRQ_LOCK(&p->l, f);',
+    'foo_irq_disable_save(p);', 'p->ops->acquire_lock(p);',
+    'if (!spin_trylock(&p->l)) return 0;',
+    'do { } while (!spin_trylock(&p->l));', 'write_seqlock(&p->s);',
+    'write_seqcount_begin(&p->s);', 'hwspin_lock_timeout(h, 1);',
+    'x = get_cpu_ptr(&y);', 'int cpu = get_cpu();', 'x = (spin_lock(&l), 3);',
+    'x = 1;\n#ifdef X\nif (a)\n#endif\nspin_lock(&l);\n',
+    'switch (x) { case 1: spin_lock(&l); break; default: break; }',
+    'spin_lock(&a->lock); spin_unlock(&b->other);',
+    'spin_lock(&l); if (x && spin_unlock(&l)) y();',
+    'local_irq_save(f); spin_lock_irqsave(&l, g); '
+    'spin_unlock_irqrestore(&l, g);',
+    'rcu_read_lock(); spin_lock(&l); spin_unlock(&l);',
+    'take(p); take(p); give(p);', 'if (try_take(p)) return 1;',
+    'CLASS(spinlock_irqsave, g)(&l);', 'guard(foo_lock)(p);',
+    'scoped_guard(spinlock, &l)\n'])
+def test_one_more_lock(harm: str) -> None:
+    helpers = 'static void take(struct foo *p) { rcu_read_lock(); }\n' \
+        'static void give(struct foo *p) { rcu_read_unlock(); }\n' \
+        'static int try_take(struct foo *p) { spin_lock(&p->l); if (p->x) { ' \
+        'spin_unlock(&p->l); return 1; } return 0; }\n'
+    assert flag(helpers + BASE + PCI % 'foo_fn(p);') == 'GFP_KERNEL'
+    assert flag(helpers + BASE + PCI % (harm + ' foo_fn(p);')) == 'GFP_ATOMIC'
+
+
+@pytest.mark.parametrize('before, safe', [
+    ('if (x) goto l; msleep(1); l: ;', 'msleep(1);'),
+    ('switch (x) { case 1: msleep(1); break; }', 'msleep(1); switch (x) { }'),
+    ('x = 1;\n#ifdef Y\nmsleep(1);\n#endif\n', 'msleep(1);'),
+    ('err = t(p); if (err) log();', 'err = t(p); if (err) return;'),
+    ('if (u(p)) return;', 'if (t(p)) return;'),
+    ('down(p);', 'msleep(1);'), ('ssleep(1);', 'msleep(1);')])
+def test_one_less_proof(before: str, safe: str) -> None:
+    helpers = '#define ssleep(x) udelay(x)\n' \
+        'static void down(struct foo *p) { }\n' \
+        'static int t(struct foo *p) { if (x) return -EIO; msleep(1); ' \
+        'return 0; }\n' \
+        'static int u(struct foo *p) { if (x) return 0; msleep(1); ' \
+        'return 0; }\n'
+    assert flag(helpers + UNKNOWN % (before + ' ALLOC')) == 'GFP_ATOMIC'
+    assert flag(helpers + UNKNOWN % (safe + ' ALLOC')) == 'GFP_KERNEL'

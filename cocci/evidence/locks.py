@@ -67,6 +67,8 @@ _PAIRS = {
     'write_sequnlock_irqrestore': ('seq', 0, False),
     'write_seqlock_irq': ('seq', 0, True),
     'write_sequnlock_irq': ('seq', 0, False),
+    'write_seqcount_begin': ('seqcount', 0, True),
+    'write_seqcount_end': ('seqcount', 0, False),
     'snd_pcm_stream_lock': ('pcm', 0, True),
     'snd_pcm_stream_unlock': ('pcm', 0, False),
     'snd_pcm_stream_lock_irq': ('pcm', 0, True),
@@ -77,7 +79,7 @@ _PAIRS = {
 #: Named like locks, but one may sleep below them, or they are none.
 _HARMLESS = re.compile(
     r'mutex|sema|^(down|up)(_|$)|rwsem|rtnl|lockdep|_is_locked|lock_init|'
-    r'init_lock|locks_init|rwlock_init|device_(try)?(un)?lock|clk|clock|block|'
+    r'^disable_irq|init_lock|locks_init|rwlock_init|device_(try)?(un)?lock|clk|clock|block|'
     r'srcu|lock_sock|release_sock|lock_page|inode_(un)?lock|'
     r'mmap_(read|write)_|modeset|dma_resv|drm_|i2c_|pci_cfg|rescan|'
     r'wiphy|usb_(un)?lock_device|console_(un)?lock|cpus_read|cpu_hotplug|'
@@ -88,7 +90,7 @@ _HARMLESS = re.compile(
     r'(set|read|inc|dec|add|sub|cmpxchg|xchg|fetch|or|and|long|try|int)|^atomic'
     r'|set_bit|vlock|spi_|spinlock_t|gpio|locks?_?held|_pll|pll_', re.I)
 _LOCKISH = re.compile(r'(?:^|_|[a-z](?=[A-Z]))(?P<un>un)?lock(?:_|$|s$|[A-Z])'
-                      r'|spin_?lock|critical|irq_?save|irqs?_?(off|disable)d?$|'
+                      r'|spin_?lock|critical|irq_?save|irqs?_?(off|disable)|'
                       r'(?:^|_)(acquire|release)(_|$).*lock|bh_disable|'
                       r'preempt_(dis|en)|kmap_atomic', re.I)
 _ENDING = re.compile(r'(?:^|_|(?<=[a-z])(?=[A-Z]))(?:un_?lock|(?i:unlock|'
