@@ -30,10 +30,13 @@ def text(findings: Iterable[Finding]) -> str:
     return ''.join(out)
 
 
-def left_over(findings: Iterable[Finding]) -> str:
+def left_over(findings: Iterable[Finding], evidence: bool = False) -> str:
     """What a conversion tells beside its diff: the sites it refused, and notes
-    on what it cannot do itself."""
-    return text(dict.fromkeys(filter(is_left_over, findings)))
+    on what it cannot do itself; with `evidence`, also what it converted for
+    which reasons."""
+    return text(dict.fromkeys(
+        f for f in findings if is_left_over(f)
+        or evidence and f.kind == 'fix' and f.evidence))
 
 
 def is_left_over(finding: Finding) -> bool:

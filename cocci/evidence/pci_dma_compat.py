@@ -19,7 +19,7 @@ from . import cparse as c
 from . import gfp
 from .clex import Token, directive, tokenize
 from .conditions import Conditions
-from .driver import Driver, text
+from .driver import Driver
 from .includes import reaches
 from .pcidevice import NoPciDevice, device
 from .plan import Addition, Edit, Note, Unit
