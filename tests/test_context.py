@@ -457,6 +457,18 @@ def test_certainly_atomic(code: str, certain: bool) -> None:
     assert bool(Context(driver).must_not_sleep(func, call)) == certain
 
 
+@pytest.mark.parametrize('calls, certain', [(3, True), (4, False)])
+def test_long_chains_are_not_certain(calls: int, certain: bool) -> None:
+    code = 'static void f0(struct foo *p) { ALLOC }\n' + ''.join(
+        'static void f%d(struct foo *p) { f%d(p); }\n' % (n, n - 1)
+        for n in range(1, calls + 1)) + PCI % (
+            'request_irq(i, f%d, 0, n, p);' % calls)
+    driver = driver_of(code)
+    func, = driver.definitions('f0')
+    call, = func.calls()
+    assert bool(Context(driver).must_not_sleep(func, call)) == certain
+
+
 # ----------------------------------------- what has been tried to break a proof
 
 BASE = 'struct ent { int id; void (*fn)(struct foo *); };\n' \

@@ -78,6 +78,9 @@ _ASKS = re.compile(r'^(gfp\w*|\w*_gfp|\w*sleep\w*|\w*atomic\w*|no_?wait|'
                    r'can_?wait|may_?block|can_?block|in_irq|irq_?context|'
                    r'\w*_ctx_?flag|poll(ed|ing)?_mode|wait_flag)$', re.I)
 _ADVANCE = 400
+#: Over so many calls a chain is believed to be possible: each may depend on a
+#: condition that does not hold in the context where the chain begins.
+_CERTAIN = 3
 #: When a function sleeps: always, or whenever it returns 0.
 _EVER, _ZERO = 'always', 'when it does not fail'
 
@@ -303,7 +306,8 @@ class Context:
         while todo:
             place, after = todo.popleft()
             here = place.function
-            if here.body is None or self._slept(place) is not None \
+            if len(after) > _CERTAIN or here.body is None \
+                    or self._slept(place) is not None \
                     or asks(here) or _tests_context(here):
                 continue
             lock = self.locks.certain(here, place.node)
