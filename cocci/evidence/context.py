@@ -12,7 +12,7 @@ import os
 import re
 from collections import deque
 from functools import lru_cache
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from . import cparse as c
 from .checks import graph, parents

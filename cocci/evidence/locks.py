@@ -114,9 +114,6 @@ class Lock(NamedTuple):
     def same(self) -> tuple[str, str]:
         return self.kind, self.key
 
-    def __str__(self) -> str:
-        return '%s() at %s:%d' % (self.name, self.path, self.line)
-
 
 class State(NamedTuple):
     """held: (kind, key) -> how often, and where last; released: locks of a
