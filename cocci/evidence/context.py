@@ -293,8 +293,9 @@ class Context:
                     if not state.locks() and not state.released:
                         sleepers.append(call)
             if sleepers:
-                leave = self._dominators(func).get(id(self.locks.graph(func).exit), set())
-                if any(id(self.locks.graph(func).step_of(s)) in leave for s in sleepers):
+                steps = self.locks.graph(func)
+                leave = self._dominators(func).get(id(steps.exit), set())
+                if any(id(steps.step_of(s)) in leave for s in sleepers):
                     out = _EVER
                 elif Outcome(func).without(sleepers) == {ERROR}:
                     out = _ZERO

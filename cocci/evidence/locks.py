@@ -233,7 +233,8 @@ class Locks:
 
     def certain(self, func: c.Function, node: c.Node) -> Lock | None:
         """A well known lock that is held at a node on every path."""
-        if not self._concerned(func) or self.graph(func).incomplete or func.split:
+        if not self._concerned(func) or func.split \
+                or self.graph(func).incomplete:
             return None
         if id(func) not in self._must:
             self._must[id(func)] = self.graph(func).solve(
@@ -434,7 +435,8 @@ class Locks:
             out = Effect((Lock('unclear', func.name, func.name, func.path,
                                func.name_token.line),))
         else:
-            state = self._solved(func).get(id(self.graph(func).exit), State())
+            state = self._solved(func).get(id(self.graph(func).exit),
+                                           State())
             out = Effect(
                 tuple(at for k, n, at in sorted(state.held)
                       if not (n == 1 and k in state.retaken)),
