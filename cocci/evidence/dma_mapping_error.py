@@ -276,7 +276,9 @@ class _Decision:
     def _device(self) -> str:
         device = self.call.args[0]
         if self.call.name.startswith('pci_'):
-            return '&%s->dev' % text(strip(device), True)
+            plain = text(device, True)
+            return '&%s->dev' % (plain if isinstance(
+                device, (c.Id, c.Member, c.Index, c.Call)) else '(%s)' % plain)
         return text(device, True)
 
     # -- messages

@@ -30,6 +30,15 @@ class Returned:
         value = path.value
         if value is None or self._constant(value):
             return []
+        if not self._status_itself(value):
+            before = self.point.before
+            if before is not None and text(before.path.value) == text(value) \
+                    and not any(isinstance(x, c.Id)
+                                and x.name in before.path.assigned
+                                for x in value.walk()):
+                return []       # what the failure before returns as well
+            raise Refused('the function returns %s, and nothing tells what '
+                          'that is on failure' % text(value))
         names = [x.name for x in value.walk() if isinstance(x, c.Id)
                  and x.name in self.func.locals]
         for name in dict.fromkeys(names):
@@ -48,6 +57,17 @@ class Returned:
                 return ['%s = %s;' % (name, self._pointer())]
         raise Refused('the function returns %s, and nothing tells what that is '
                       'on failure' % text(value))
+
+    @staticmethod
+    def _status_itself(value: c.Expr) -> bool:
+        """Is a status returned as it is, and nothing computed of it?"""
+        value = strip(value)
+        if isinstance(value, c.Ternary):
+            value = strip(value.then or value.cond)
+        if isinstance(value, c.Call) and value.name == 'ERR_PTR' \
+                and value.args:
+            value = strip(value.args[0])
+        return isinstance(value, c.Id)
 
     def _special(self, name: str) -> list[str] | None:
         """The assignment to a status that is no errno; None if it is one."""
@@ -76,10 +96,23 @@ class Returned:
             for x in value.walk() if isinstance(x, c.Id))
 
     def _pointer(self) -> str:
+        returned = self._returned()
+        given = returned + [
+            text(strip(x.right)) for x in self.func.body.walk()
+            if isinstance(x, c.Assign) and text(strip(x.left)) in returned]
         return 'ERR_PTR(-ENOMEM)' if any(
-            isinstance(x, c.Return) and x.value is not None
-            and 'ERR_PTR' in text(x.value) for x in self.func.body.walk()) \
-            or 'ERR_PTR' in self.func.words else 'NULL'
+            g.startswith(('ERR_PTR', 'ERR_CAST')) for g in given) \
+            or not returned.count('NULL') and any(
+                'IS_ERR' in text(g) for g in self._tests_of_result()) \
+            else 'NULL'
+
+    def _tests_of_result(self) -> Iterator[c.Expr]:
+        """The conditions that callers ask right behind a call."""
+        for place in self.of.driver.calls_to(self.func):
+            found = exit_behind(Unwinder(self.of.driver, place.function),
+                                place.node)
+            if found is not None:
+                yield found.stmt.cond
 
     # -- by a return of its own
 
@@ -90,6 +123,7 @@ class Returned:
         """
         kind, before = self.func.returns, self.point.before
         if kind.pointers:
+            self._not_skb_owner()
             return ['return %s;' % self._pointer()]
         if kind.base == 'void':
             if confirmed and (before is not None or isinstance(
