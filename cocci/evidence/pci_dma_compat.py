@@ -80,11 +80,13 @@ _BRING = ('<linux/dma-mapping.h>', '<linux/pci.h>')
 def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
     """Everything that must be converted or said; no option is known."""
     files = [_File(driver, source) for source in driver.files_with(*WORDS)]
-    own = {name: place for file in files for name, place in file.own().items()}
-    units = [unit for file in files for unit in file.units(own)]
+    shared = {name: place for file in files
+              for name, place in file.own(shared=True).items()}
+    units = [unit for file in files
+             for unit in file.units(shared | file.own(shared=False))]
     _include(driver, units)
     _mark(units)
-    return units + list(_in_part(units))
+    return units
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,19 @@ class _File:
                 out += _in_directive(token)
         return out
 
-    def own(self) -> dict[str, tuple[str, int]]:
+    def own(self, shared: bool) -> dict[str, tuple[str, int]]:
         """The words that this file defines, and where.
 
-        What it defines only to debug hides nothing from other builds.
+        shared: only those that other files of the driver see, too.  What is
+        defined only to debug hides nothing from other builds.
         """
         out: dict[str, tuple[str, int]] = {}
         for word in self._words:
             line = word.token.line
+            func = self.source.functions.get(word.token.text)
+            if shared and not self.path.endswith('.h') and (
+                    func is None or func.static):
+                continue
             if self._defines(word) and not self.conditions.dead(line) \
                     and not any('DEBUG' in branch.text for branch
                                 in self.conditions.around(line)):
@@ -408,14 +415,3 @@ def _mark(units: list[Unit]) -> None:
                 edit.values = {'word': mark}
                 unit.additions.append(Addition(
                     (values.pop('kind'), mark), edit.path, values))
-
-
-def _in_part(units: list[Unit]) -> Iterator[Unit]:
-    """One line that says that a driver is not converted whole."""
-    left = [u.notes[0] for u in units if u.refused]
-    if left and len(left) < len(units):
-        at = left[0]
-        yield Unit(notes=[Note(
-            'finding', at.path, at.token._replace(column=0), at.function, 'the driver is '
-            'converted in part only: what is refused must be written by hand '
-            'before it builds without the wrappers', 'note')])
