@@ -35,10 +35,11 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / 'cocci')]
 from evidence import cparse as c  # noqa: E402
 from evidence import gfp, kbuild  # noqa: E402
 from evidence.context import Context  # noqa: E402
-from evidence.driver import Driver, text  # noqa: E402
+from evidence.driver import Driver, strip, text  # noqa: E402
 
 MASKED = frozenset(('dma_alloc_coherent',))
 WRAPPERS = frozenset(('pci_alloc_consistent', 'pci_zalloc_consistent'))
+ALLOCATORS = frozenset(('dma_alloc_coherent', 'dmam_alloc_coherent'))
 KINDS = 'KERNEL', 'ATOMIC', 'passed', 'other'
 
 
@@ -94,7 +95,8 @@ def sites_of(job: tuple[Path, tuple[str, ...], frozenset[str], frozenset[str]]
         for call in func.calls():
             if call.name in names:
                 said = gfp.decided(known, func, call)
-                human = text(call.args[-1]) if names == MASKED else ''
+                human = text(call.args[-1]) if names == MASKED \
+                    else target_of(func, call)
                 out.append(Site(path, call.first.line, func.name, human,
                                 said.flag, said.message.replace(
                                     str(tree) + '/', ''),
@@ -123,24 +125,44 @@ def decide(tree: Path, files: list[str], names: frozenset[str],
 
 
 def later(tree: Path, sites: list[Site]) -> Iterator[Site]:
-    """The sites with the flags that the same functions have in a tree; a
-    function that allocates another number of times is left out."""
-    done: dict[tuple[str, str], list[str]] = {}
+    """The sites with the flags that the same functions have in a tree.
+
+    Calls of a function are matched by what they store in, and otherwise in
+    their order, when there are as many or all have one flag.
+    """
     here: dict[tuple[str, str], list[Site]] = {}
     for site in sites:
         here.setdefault((site.path, site.function), []).append(site)
+    moved = {Path(f).name: f for f in files_with(
+        tree, ['drivers', 'sound'], ALLOCATORS)}
     for (path, function), group in here.items():
         target = tree / path
         if not target.exists():
+            target = tree / moved.get(target.name, path)
+        func = c.SourceFile(str(target)).functions.get(function) \
+            if target.exists() else None
+        if func is None or func.body is None:
             continue
-        func = c.SourceFile(str(target)).functions.get(function)
-        calls = [call for call in func.calls() if call.name in
-                 ('dma_alloc_coherent', 'dmam_alloc_coherent')] if func else []
-        done[path, function] = [text(call.args[-1]) for call in calls]
-        flags = done[path, function]
-        if len(flags) == len(group) or len(set(flags)) == 1:
-            for site, flag in zip(group, flags * len(group)):
+        calls = [call for call in func.calls() if call.name in ALLOCATORS]
+        flags = [text(call.args[-1]) for call in calls]
+        named = {target_of(func, call): flag
+                 for call, flag in zip(calls, flags)}
+        alike = len(flags) == len(group) or len(set(flags)) == 1
+        for site, flag in zip(group, flags * len(group)):
+            if site.human in named:
+                yield site._replace(human=named[site.human])
+            elif alike:
                 yield site._replace(human=flag)
+
+
+def target_of(func: c.Function, call: c.Call) -> str:
+    """What the result of a call is stored in, as text."""
+    for node in func.nodes:
+        if isinstance(node, c.Assign) and strip(node.right) is call:
+            return text(node.left)
+        if isinstance(node, c.Variable) and strip(node.init) is call:
+            return node.name
+    return ''
 
 
 def table(sites: list[Site]) -> str:

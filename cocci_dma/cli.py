@@ -86,8 +86,11 @@ def check(paths: Sequence[str], names: Sequence[str], kdir: str | None,
 @_common
 @_format
 @click.option('--in-place', is_flag=True, help='Rewrite the files.')
+@click.option('--evidence', is_flag=True, help='Also say on stderr what was '
+              'proven of the converted places, such as why an allocation may '
+              'sleep; JSON always holds it.')
 def convert(paths: Sequence[str], names: Sequence[str], kdir: str | None,
-            format_: str, in_place: bool, **how: Any) -> int:
+            format_: str, in_place: bool, evidence: bool, **how: Any) -> int:
     """Convert drivers: a diff on stdout, refusals on stderr."""
     chosen = rules.select(_rules(), names)
     for rule in chosen:
@@ -112,7 +115,7 @@ def convert(paths: Sequence[str], names: Sequence[str], kdir: str | None,
     else:
         _out(diff)
         _err(report.where_to_apply(result.tree, result.edits))
-    _err(report.left_over(result.findings))
+    _err(report.left_over(result.findings, evidence))
     return _finish(result, 0)
 
 

@@ -31,12 +31,14 @@ def text(findings: Iterable[Finding]) -> str:
     return ''.join(out)
 
 
-def left_over(findings: Iterable[Finding]) -> str:
+def left_over(findings: Iterable[Finding], evidence: bool = False) -> str:
     """What a conversion tells beside its diff: the sites it refused, and notes
-    on what it cannot do itself."""
+    on what it cannot do itself; with `evidence`, also what it converted for
+    which reasons."""
     return text(dict.fromkeys(
         f for f in findings if f.kind == 'refusal'
-        or f.kind == 'finding' and f.severity == 'note'))
+        or f.kind == 'finding' and f.severity == 'note'
+        or f.kind == 'fix' and evidence and f.evidence))
 
 
 def org(findings: Iterable[Finding]) -> str:

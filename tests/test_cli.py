@@ -113,6 +113,15 @@ def test_unparsed_functions_are_named(cocci_dma: Run, tree: Path) -> None:
 
 # --- convert ----------------------------------------------------------------
 
+def test_evidence_of_a_conversion_on_request(cocci_dma: Run) -> None:
+    fix = b'drv/a.c:5:2: warning: old_map() is gone: use new_map() [toy]\n' \
+        b'  drv/a.c:1: begins\n'
+    plain = cocci_dma('convert', 'drv')
+    asked = cocci_dma('convert', '--evidence', 'drv')
+    assert fix not in plain.stderr and fix in asked.stderr
+    assert asked.stdout == plain.stdout
+
+
 def test_diff_applies_and_conversion_is_idempotent(cocci_dma: Run,
                                                    tree: Path) -> None:
     before = snapshot(tree)

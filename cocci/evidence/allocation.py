@@ -12,6 +12,7 @@ from typing import NamedTuple
 from . import cparse as c
 from .checks import graph
 from .driver import Driver, strip, text
+from .gfp import Gfp, decide
 from .reach import Definitions, Reach
 
 
@@ -64,19 +65,20 @@ class Unfit(Exception):
 
 
 class Flags(NamedTuple):
-    """GFP flags of the new call, the zone asked for before, and a remark."""
+    """GFP flags of the new call, the zone asked for before, and the decision
+    where there were no flags to take over."""
 
     text: str
     low: str
-    guessed: bool
+    guess: Gfp | None = None
 
 
 def flags_of(call: c.Call, driver: Driver, func: c.Function) -> Flags:
-    """The flags for dma_alloc_coherent(); ATOMIC where none are given."""
+    """The flags for dma_alloc_coherent(), decided where none are given."""
     index = ALLOCATIONS[call.name].flags
     low = 'GFP_DMA' if call.name == '__get_dma_pages' else ''
     if index >= len(call.args):
-        return Flags('GFP_KERNEL', low, False)     # kmalloc_obj(x)
+        return Flags('GFP_KERNEL', low)     # kmalloc_obj(x)
     kept = []
     for term in _terms(call.args[index]):
         if term in _LOW:
@@ -84,9 +86,9 @@ def flags_of(call: c.Call, driver: Driver, func: c.Function) -> Flags:
         if term not in _DROPPED:
             kept.append(term)
     if not kept:
-        atomic = _may_be_atomic(driver, func)
-        return Flags('GFP_ATOMIC' if atomic else 'GFP_KERNEL', low, True)
-    return Flags(' | '.join(kept), low, False)
+        guess = decide(driver, func, call)
+        return Flags(guess.flag, low, guess)
+    return Flags(' | '.join(kept), low)
 
 
 def _terms(expr: c.Expr) -> list[str]:
@@ -94,13 +96,6 @@ def _terms(expr: c.Expr) -> list[str]:
     if isinstance(expr, c.Binary) and expr.op == '|':
         return _terms(expr.left) + _terms(expr.right)
     return [text(expr)]
-
-
-def _may_be_atomic(driver: Driver, func: c.Function) -> bool:
-    """Not provably called by probe alone, without a lock?"""
-    return bool(driver.reached_only_from(func, 'probe')) or any(
-        'lock' in w or 'preempt' in w or 'irq_' in w for w in func.words) \
-        or bool(driver.calls_to(func))
 
 
 def expression(words: str) -> str:

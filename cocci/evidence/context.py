@@ -8,6 +8,7 @@ is not known stands in the way of that proof.
 """
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from functools import lru_cache
@@ -92,6 +93,11 @@ class Verdict(NamedTuple):
     obstacle: Step | None
     steps: tuple[Step, ...]
 
+    @property
+    def reason(self) -> str:
+        """The obstacle in words, with its place; '' when there is none."""
+        return said(self.obstacle) if self.obstacle else ''
+
 
 class Context:
     """The call contexts of one driver.
@@ -114,7 +120,7 @@ class Context:
         steps: list[Step] = []
         todo = deque([(Place(func.path, func, node), State())])
         seen: set[tuple[int, frozenset]] = set()
-        first = True
+        first, proven = True, False
         while todo:
             place, inner = todo.popleft()
             here = place.function
@@ -124,7 +130,7 @@ class Context:
             proof = self._slept(place)
             if proof is not None:
                 steps.append(proof)
-                first = False
+                first, proven = False, True
                 continue
             parameter = asks(here)
             if parameter:
@@ -145,7 +151,9 @@ class Context:
             for way in self.ways(here):
                 if way.kind == CALLED:
                     found += way.places
-                elif way.kind != PROCESS:
+                elif way.kind == PROCESS:
+                    proven = True
+                else:
                     return Verdict(False, Step(
                         way.path, way.line, way.what if way.kind == UNKNOWN
                         else way.what + ', which must not sleep'), ())
@@ -155,6 +163,10 @@ class Context:
                     caller.path, caller.line, '%s() calls %s() with no lock '
                     'held' % (caller.function.name, here.name)))
                 todo.append((caller, state))
+        if not proven:
+            return Verdict(False, Step(
+                func.path, func.name_token.line, 'nothing but a circle of '
+                'functions was found to call %s()' % func.name), ())
         return Verdict(True, None, _unique(steps[::-1]))
 
     def _local(self, place: Place, inner: State,
@@ -168,10 +180,10 @@ class Context:
         state = self.locks.at(func, place.node)
         held = state.locks() if first else inner.below(state)
         if held:
-            what = 'the allocation' if first else 'a call that leads to it'
+            what = 'this place' if first else 'a call that leads here'
             return state, Step(held[0].path or func.path,
                                held[0].line or place.line,
-                               '%s() is held around %s in %s()'
+                               '%s() is in force at %s in %s()'
                                % (held[0].name, what, func.name))
         taken = {k for k, _, _ in state.held}
         released = (inner.released - taken) | state.released
@@ -310,6 +322,12 @@ class Context:
                             % (caller.function.name, here.name))
                 todo.append((caller, (step, *after)))
         return ()
+
+
+def said(step: Step) -> str:
+    """A step in words; a driver has no two files of one name."""
+    return '%s (%s:%d)' % (step.message, os.path.basename(step.path),
+                           step.line)
 
 
 def asks(func: c.Function) -> str:

@@ -2,7 +2,8 @@
 """Control flow of one function: statements as nodes, gotos resolved.
 
 A condition is one node; its edges carry True or False.  Edges of a switch
-carry the Case statement (None: no case fits).  Other edges carry None.
+carry the Case statement (None: no case fits), those of `#if` the Block of the branch.
+Other edges carry None.
 """
 from __future__ import annotations
 
@@ -191,7 +192,7 @@ class Graph:
         head = self._step('stmt', None, stmt, ends)
         out = []
         for arm in stmt.body:
-            out += self._stmt(arm, [(head, None)])
+            out += self._stmt(arm, [(head, arm)])
         return out
 
     def _if(self, stmt: c.If, ends):

@@ -37,12 +37,10 @@ def decided(known: context.Context, func: c.Function, node: c.Node) -> Gfp:
     verdict = known.may_sleep(func, node)
     if verdict.sleeps:
         return Gfp('GFP_KERNEL', '', verdict.steps)
-    why = verdict.obstacle
-    message = '%s (%s:%d)' % (why.message, why.path, why.line)
     gfp = _parameter(func)
     if gfp and not known.locks.at(func, node).held:
-        return Gfp(gfp, message, (why,))
-    return Gfp('GFP_ATOMIC', message, (why,))
+        return Gfp(gfp, verdict.reason, (verdict.obstacle,))
+    return Gfp('GFP_ATOMIC', verdict.reason, (verdict.obstacle,))
 
 
 def _parameter(func: c.Function) -> str:

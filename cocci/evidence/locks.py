@@ -67,6 +67,8 @@ _PAIRS = {
     'write_sequnlock_irqrestore': ('seq', 0, False),
     'write_seqlock_irq': ('seq', 0, True),
     'write_sequnlock_irq': ('seq', 0, False),
+    'write_seqcount_begin': ('seqcount', 0, True),
+    'write_seqcount_end': ('seqcount', 0, False),
     'snd_pcm_stream_lock': ('pcm', 0, True),
     'snd_pcm_stream_unlock': ('pcm', 0, False),
     'snd_pcm_stream_lock_irq': ('pcm', 0, True),
@@ -77,7 +79,7 @@ _PAIRS = {
 #: Named like locks, but one may sleep below them, or they are none.
 _HARMLESS = re.compile(
     r'mutex|sema|^(down|up)(_|$)|rwsem|rtnl|lockdep|_is_locked|lock_init|'
-    r'init_lock|locks_init|rwlock_init|device_(try)?(un)?lock|clk|clock|block|'
+    r'^disable_irq|init_lock|locks_init|rwlock_init|device_(try)?(un)?lock|clk|clock|block|'
     r'srcu|lock_sock|release_sock|lock_page|inode_(un)?lock|'
     r'mmap_(read|write)_|modeset|dma_resv|drm_|i2c_|pci_cfg|rescan|'
     r'wiphy|usb_(un)?lock_device|console_(un)?lock|cpus_read|cpu_hotplug|'
@@ -88,10 +90,12 @@ _HARMLESS = re.compile(
     r'(set|read|inc|dec|add|sub|cmpxchg|xchg|fetch|or|and|long|try|int)|^atomic'
     r'|set_bit|vlock|spi_|spinlock_t|gpio|locks?_?held|_pll|pll_', re.I)
 _LOCKISH = re.compile(r'(?:^|_|[a-z](?=[A-Z]))(?P<un>un)?lock(?:_|$|s$|[A-Z])'
-                      r'|spin_?lock|critical|irq_?save|irqs?_?(off|disable)d?$|'
+                      r'|spin_?lock|critical|irq_?save|irqs?_?(off|disable)|'
                       r'(?:^|_)(acquire|release)(_|$).*lock|bh_disable|'
                       r'preempt_(dis|en)|kmap_atomic', re.I)
-_ENDING = re.compile(r'unlock|release|leave|exit|end|restore|enable|put', re.I)
+_ENDING = re.compile(r'(?:^|_|(?<=[a-z])(?=[A-Z]))(?:un_?lock|(?i:unlock|'
+                     r'release|leave|exit|end|restore|enable|put))'
+                     r'(?:_|$|s$|[A-Z])|[a-z]UnLock|irq_?restore$')
 _SLEEPY_GUARD = re.compile(r'mutex|rwsem|semaphore|device|pm_runtime|srcu|'
                            r'wiphy|rtnl|console|^$', re.I)
 
@@ -104,7 +108,7 @@ class Lock(NamedTuple):
     name: str = ''
     path: str = ''
     line: int = 0
-    guard: str = ''             # the condition under which it is taken
+    guards: tuple[str, ...] = ()        # the conditions it is taken under
 
     @property
     def same(self) -> tuple[str, str]:
@@ -151,7 +155,9 @@ class State(NamedTuple):
     def join(self, other: 'State') -> 'State':
         held: dict[tuple[str, str], tuple[int, Lock]] = {}
         for k, n, at in sorted(self.held | other.held):
-            held[k] = max((n, at), held.get(k, (0, at)))
+            count, known = held.get(k, (0, at))
+            held[k] = max(count, n), at._replace(guards=tuple(
+                g for g in at.guards if g in known.guards))
         return State(frozenset((k, n, at) for k, (n, at) in held.items()),
                      self.released & other.released,
                      self.retaken & other.retaken)
@@ -159,13 +165,14 @@ class State(NamedTuple):
     def without(self, guard: str) -> 'State':
         """Where a condition does not hold under which locks were taken."""
         return self._replace(held=frozenset(
-            h for h in self.held if h[1] > 1 or h[2].guard != guard))
+            h for h in self.held if h[1] > 1 or guard not in h[2].guards))
 
     def unguarded(self, names: frozenset[str]) -> 'State':
         """After variables got new values: conditions may be others now."""
         return self._replace(held=frozenset(
-            (k, n, at._replace(guard='') if names & set(
-                re.findall(r'\w+', at.guard)) else at)
+            (k, n, at._replace(guards=tuple(
+                g for g in at.guards if g.startswith('#')
+                or not names & set(re.findall(r'\w+', g)))))
             for k, n, at in self.held))
 
     def locks(self) -> list[Lock]:
@@ -285,7 +292,8 @@ class Locks:
             self._states[id(func)] = graph(func).solve(
                 start, lambda step, state: self._step(state, step, func),
                 State.join,
-                lambda step, label, state: self._edge(state, step, label))
+                lambda step, label, state: self._edge(state, step, label,
+                                                      func))
         return self._states[id(func)]
 
     def _cut(self, func: c.Function) -> Iterator[Token]:
@@ -303,14 +311,17 @@ class Locks:
     def _step(self, state: State, step: Step, func: c.Function) -> State:
         for call in step.calls():
             state = self._call(state, call, func)
-        if any(at.guard for _, _, at in state.held):
+        if any(at.guards for _, _, at in state.held):
             set_ = frozenset(_assigned(step.tree)) if step.tree else frozenset()
             state = state.unguarded(set_) if set_ else state
         return state
 
-    @staticmethod
-    def _edge(state: State, step: Step, label: object) -> State | None:
+    def _edge(self, state: State, step: Step, label: object,
+              func: c.Function) -> State | None:
         """Two ifs with one condition agree, and so do two static branches."""
+        if isinstance(step.stmt, c.Branches):
+            return state if label is step.stmt.body[0] \
+                else state.without(self._directive(step.stmt, func))
         if step.kind != 'cond' or label is not False:
             return state
         words = text(strip(step.tree))
@@ -331,8 +342,27 @@ class Locks:
         for lock in effect.takes:
             state = state.take(lock._replace(
                 path=func.path, line=call.first.line,
-                guard=_guard(func, call)))
+                guards=tuple(self._guards(func, call))))
         return state
+
+    def _directive(self, stmt: c.Branches, func: c.Function) -> str:
+        first = stmt.first
+        return self.driver.text_of(func.path)[first.start:first.end]
+
+    def _guards(self, func: c.Function, call: c.Call) -> Iterator[str]:
+        """The conditions of the ifs and #ifs right around a statement."""
+        up = parents(func)
+        below = up.statement(call)
+        while below is not None:
+            above = up.of(below)
+            if isinstance(above, c.If) and above.then is below:
+                if _settled(func, above.cond):
+                    yield text(strip(above.cond))
+            elif isinstance(above, c.Branches) and above.body[0] is below:
+                yield self._directive(above, func)
+            elif not isinstance(above, c.Block):
+                return
+            below = above
 
     def _scoped(self, func: c.Function, node: c.Node) -> list[Lock]:
         """Locks of guard() and scoped_guard() around a node, and macros that
@@ -441,7 +471,7 @@ class Locks:
         if not name or not _LOCKISH.search(name) or _HARMLESS.search(name):
             return Effect()
         stem = re.sub(r'(un|try)?_?(lock|acquire|release|enter|leave)s?|'
-                      r'irq_?(save|restore)|dis|en', '', name, flags=re.I)
+                      r'irq_?(save|restore)|(dis|en)able|_', '', name, flags=re.I)
         if _ENDING.search(name):
             return Effect(drops=(('foreign', stem),))
         return Effect((Lock('foreign', stem, name, func.path if func else '',
@@ -511,25 +541,17 @@ def _calls_in(body: str) -> tuple[tuple[str, list[str]], ...]:
     return tuple(out)
 
 
-def _guard(func: c.Function, call: c.Call) -> str:
-    """The condition of the if around a statement, when only assignments to
-    local variables can change it; ''."""
-    up = parents(func)
-    stmt = up.statement(call)
-    block = up.of(stmt) if stmt else None
-    above = up.of(block) if isinstance(block, c.Block) else block
-    if not isinstance(above, c.If) or above.then is not (
-            block if isinstance(block, c.Block) else stmt):
-        return ''
-    for node in above.cond.walk() if above.cond else ():
+def _settled(func: c.Function, cond: c.Expr) -> bool:
+    """Can only assignments to local variables change a condition?"""
+    for node in cond.walk():
         if isinstance(node, (c.Call, c.Member, c.Index, c.Assign)) \
                 or isinstance(node, c.Unary) and node.op not in ('!', '-') \
                 or isinstance(node, c.Id) and (
                     node.name not in func.locals and not node.name.isupper()
                     or any(isinstance(n, c.Unary) and n.op == '&' and text(
                         strip(n.arg)) == node.name for n in func.nodes)):
-            return ''
-    return text(strip(above.cond))
+            return False
+    return True
 
 
 def _assigned(tree: c.Node) -> Iterator[str]:

@@ -146,6 +146,12 @@ class Rule:
 
     # -- what SmPL asks
 
+    def says(self, p: Any) -> bool:
+        """Is there a finding at a position?"""
+        return any((os.path.realpath(n.path), n.token.line, n.token.column)
+                   == _key(p) for unit in self._decided().units
+                   for n in unit.notes)
+
     def wants(self, name: str) -> bool:
         """Does an addition change a declaration of this name?"""
         return any(a.declaration[-1:] == (name,)

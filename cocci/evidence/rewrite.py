@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import re
 
-from . import alias
+from . import alias, context
 from . import cparse as c
 from .allocation import (ALLOCATIONS, PAGES, Size, Unfit, expression,
                          flags_of)
-from .atomic import why_atomic
 from .buffer import Buffer, Refused, Site, devm, lvalue
 from .checks import Parents, graph, parents
 from .dmadevice import Devices, NoDevice
@@ -72,11 +71,13 @@ class Rewrite:
             unit.notes.append(Note(
                 'finding', use.path, call.first, func.name,
                 limit(masks(self.driver, self.reach), flags.low, dev), 'note'))
-        if flags.guessed:
+        if flags.guess is not None:
+            why = flags.guess.message
             unit.notes.append(Note(
                 'finding', use.path, call.first, func.name,
-                'no allocation mode was given: %s is taken' % flags.text,
-                'note'))
+                'no allocation mode was given: %s is taken%s'
+                % (flags.text, ', as ' + why if why else ''), 'note',
+                list(flags.guess.evidence)))
         self._memset(unit, use, text(target), size)
 
     def _memset(self, unit: Buffer, use: Use, pointer: str, size: str) -> None:
@@ -110,11 +111,11 @@ class Rewrite:
         if any(devm(a) != call.name.startswith('devm_') for a in allocations):
             raise Refused('%s() frees what %s() allocated' % (
                 call.name, allocations[0].node.name), use.path, call.first.line)
-        reason = why_atomic(self.driver, func, call)
+        reason = context.of(self.driver).may_sleep(func, call).reason
         if reason:
             raise Refused('dma_free_coherent() must run with interrupts enabled, '
-                          'but %s() is called here %s' % (call.name, reason),
-                          use.path, call.first.line)
+                          'which is not proven of this %s(): %s'
+                          % (call.name, reason), use.path, call.first.line)
         sizes = set()
         for allocation in allocations:
             try:
@@ -251,7 +252,7 @@ class Rewrite:
                 or not any(u.kind == 'freed' for u in uses):
             raise Refused('streaming buffer `%s`: it is not simply allocated with '
                           'kmalloc() and freed here' % obj.name)
-        reason = why_atomic(self.driver, func, site.call)
+        reason = context.of(self.driver).may_sleep(func, site.call).reason
         try:
             size = self._size(allocations[0]).at(func, site.address.base,
                                                  site.call)
@@ -263,7 +264,8 @@ class Rewrite:
             'call', site.path, site.call.first, func.name,
             '%s() of a buffer for one transfer: map it with dma_map_single() '
             '(%s)%s' % (site.call.name, how.direction,
-                        ', called ' + reason if reason else ''),
+                        ', where it is not proven to sleep: ' + reason
+                        if reason else ''),
             {'handle': name}))
         unit.additions += handle.additions
         unit.additions.append(Addition(

@@ -212,7 +212,7 @@ def ways(driver: Driver, func: c.Function) -> list[Way]:
     out = [_classify(driver, root, func)
            for root in driver.direct_roots(func)]
     out += _unseen(driver, func)
-    if not out and not driver.calls_to(func):
+    if not out and all(p.function is func for p in driver.calls_to(func)):
         out = list(_from_macro(driver, func)) or [
             Way(UNKNOWN, 'no caller of %s() was found' % func.name,
                 func.path, func.name_token.line)]
