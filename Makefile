@@ -22,8 +22,8 @@ EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))
 flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
 	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
 
-.PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime bench test \
-	install uninstall need-m need-kdir
+.PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime \
+	bench test install uninstall need-m need-kdir
 
 help:
 	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
