@@ -170,7 +170,12 @@ expression allocation_of.device, allocation_of.flag, old, size, handle;
 + , flag
   )
 
-@pool depends on patch@
+@script:python pools depends on patch@
+@@
+if not rule.adds("pool"):
+    cocci.include_match(False)
+
+@depends on patch && pools@
 @@
 - struct pci_pool
 + struct dma_pool

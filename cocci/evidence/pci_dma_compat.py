@@ -69,7 +69,6 @@ CONSTANTS = {
     'PCI_DMA_NONE': 'DMA_NONE',
 }
 POOL = 'pci_pool'               # the tag of a struct
-HEADER = '<linux/pci-dma-compat.h>'
 WORDS = frozenset((*WRAPPERS, *CONSTANTS, POOL))
 
 _WORD = re.compile(r'(?<!\w)(?:%s)(?!\w)' % '|'.join(WORDS))
@@ -84,6 +83,15 @@ def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
               for name, place in file.own(shared=True).items()}
     units = [unit for file in files
              for unit in file.units(shared | file.own(shared=False))]
+    if any(file.keeps_pool() for file in files):
+        for unit in units:
+            if unit.additions and not unit.edits:
+                note = unit.notes.pop()
+                unit.additions.clear()
+                unit.refuse(note.path, note.token, note.function,
+                            'struct pci_pool stands in a version guard, too, '
+                            'and SmPL cannot tell the two apart: write struct '
+                            'dma_pool')
     _include(driver, units)
     _mark(units)
     return units
@@ -180,6 +188,12 @@ class _File:
                                      branch.line))
         yield from self._survivors()
 
+    def keeps_pool(self) -> bool:
+        """Is there a struct pci_pool that must be left alone?"""
+        return any(word.token.text == POOL and (
+            self.conditions.dead(word.token.line) or self._rival(word))
+            for word in self._words)
+
     @staticmethod
     def _is_member(word: _Word) -> bool:
         """Is it a member of a struct, or the pointer that is declared?"""
@@ -192,7 +206,8 @@ class _File:
             return self._note(word, 'the driver defines %s itself: remove '
                               'that when nothing uses it' % name)
         if name in own:
-            where = '%s:%d' % own[name]
+            path, line = own[name]
+            where = '%s:%d' % (os.path.basename(path), line)
             return self._refused(word, 'the driver has its own %s (%s): use '
                                  'the DMA API there, and remove it'
                                  % (name, where))

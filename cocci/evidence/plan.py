@@ -259,7 +259,7 @@ class Rule:
 
     def _settle(self, group: _Group, unit: Unit) -> None:
         """Refuse a unit that SmPL cannot rewrite whole; else open its edits."""
-        if unit.refused or not unit.edits:
+        if unit.refused or not (unit.edits or unit.additions):
             return
         here = [e for e in unit.edits if os.path.realpath(e.path) in group.shown]
         away = next((e for e in unit.edits + unit.additions
