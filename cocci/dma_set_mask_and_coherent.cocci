@@ -116,6 +116,12 @@ statement S, T;
 - f@p@two(dev, mask) != 0 || g(dev, mask) != 0
 + dma_set_mask_and_coherent(dev, mask) != 0
 |
+- (f@p@two(dev, mask) != 0) || (g(dev, mask) != 0)
++ dma_set_mask_and_coherent(dev, mask) != 0
+|
+- (f@p@two(dev, mask) < 0) || (g(dev, mask) < 0)
++ dma_set_mask_and_coherent(dev, mask) < 0
+|
 - !f@p@two(dev, mask) && !g(dev, mask)
 + !dma_set_mask_and_coherent(dev, mask)
 |
