@@ -122,8 +122,8 @@ class _Function:
         self.taken |= {id(first), id(second)}
         func = self.func
         return Unit(edits=[Edit(
-            'pair', func.path, first.first, func.name, '%s() and %s() (line %d) '
-            'with one mask: use %s()' % (
+            'pair', func.path, first.first, func.name,
+            '%s() and %s() (line %d) with one mask: use %s()' % (
                 first.name, second.name, second.first.line, MERGED),
             {'form': kind})])
 

@@ -19,7 +19,7 @@ from . import cparse as c
 from . import gfp
 from .clex import Token, directive, tokenize
 from .conditions import Conditions
-from .driver import Driver, text
+from .driver import Driver
 from .includes import reaches
 from .pcidevice import NoPciDevice, device
 from .plan import Addition, Edit, Note, Unit
@@ -361,7 +361,8 @@ class _File:
 def _in_directive(token: Token) -> Iterator[_Word]:
     """The words in a directive, with the places that they have in the file."""
     name, words = directive(token)
-    parameters = re.match(r'\w+\(([^)]*)\)', words) if name == 'define' else None
+    parameters = re.match(r'\w+\(([^)]*)\)', words) \
+        if name == 'define' else None
     tokens = [t._replace(start=token.start + t.start, end=token.start + t.end,
                          line=token.line + t.line - 1,
                          column=t.column + (token.column if t.line == 1
