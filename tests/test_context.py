@@ -457,6 +457,34 @@ def test_certainly_atomic(code: str, certain: bool) -> None:
     assert bool(Context(driver).must_not_sleep(func, call)) == certain
 
 
+@pytest.mark.parametrize('calls, certain', [(3, True), (4, False)])
+def test_long_chains_are_not_certain(calls: int, certain: bool) -> None:
+    code = 'static void f0(struct foo *p) { ALLOC }\n' + ''.join(
+        'static void f%d(struct foo *p) { f%d(p); }\n' % (n, n - 1)
+        for n in range(1, calls + 1)) + PCI % (
+            'request_irq(i, f%d, 0, n, p);' % calls)
+    driver = driver_of(code)
+    func, = driver.definitions('f0')
+    call, = func.calls()
+    assert bool(Context(driver).must_not_sleep(func, call)) == certain
+
+
+def test_a_driver_of_many_functions_forgets_no_lock() -> None:
+    """What is known of a function must outlive the graphs of others."""
+    many = ''.join('static void f%d(struct foo *p) { spin_lock(&p->l); g%d(p); '
+                   'spin_unlock(&p->l); }\n' % (n, n) for n in range(600))
+    driver = driver_of(BASE + PCI % 'spin_lock(&p->l); foo_fn(p); '
+                       'spin_unlock(&p->l);' + many)
+    known = Context(driver)
+    func, = driver.definitions('foo_fn')
+    call, = func.calls()
+    assert not known.may_sleep(func, call).sleeps
+    for n in range(600):
+        other, = driver.definitions('f%d' % n)
+        assert known.locks.at(other, list(other.calls())[1]).held
+    assert not known.may_sleep(func, call).sleeps
+
+
 # ----------------------------------------- what has been tried to break a proof
 
 BASE = 'struct ent { int id; void (*fn)(struct foo *); };\n' \

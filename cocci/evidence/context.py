@@ -12,10 +12,10 @@ import os
 import re
 from collections import deque
 from functools import lru_cache
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from . import cparse as c
-from .checks import graph, parents
+from .checks import parents
 from .driver import Driver, Place, strip, text
 from .locks import Locks, State, unconditional
 from .reach import ERROR, Outcome
@@ -78,6 +78,9 @@ _ASKS = re.compile(r'^(gfp\w*|\w*_gfp|\w*sleep\w*|\w*atomic\w*|no_?wait|'
                    r'can_?wait|may_?block|can_?block|in_irq|irq_?context|'
                    r'\w*_ctx_?flag|poll(ed|ing)?_mode|wait_flag)$', re.I)
 _ADVANCE = 400
+#: Over so many calls a chain is believed to be possible: each may depend on a
+#: condition that does not hold in the context where the chain begins.
+_CERTAIN = 3
 #: When a function sleeps: always, or whenever it returns 0.
 _EVER, _ZERO = 'always', 'when it does not fail'
 
@@ -110,6 +113,7 @@ class Context:
         self.driver, self.hidden = driver, hidden
         self.locks = Locks(driver)
         self._ways: dict[int, list[Way]] = {}
+        self._before: dict[int, dict[int, set[int]]] = {}
         self._rests: dict[int, str] = {}
         self._resting: set[int] = set()
 
@@ -189,6 +193,11 @@ class Context:
         released = (inner.released - taken) | state.released
         return State(released=released), None
 
+    def _dominators(self, func: c.Function) -> dict[int, set[int]]:
+        if id(func) not in self._before:
+            self._before[id(func)] = self.locks.graph(func).dominators()
+        return self._before[id(func)]
+
     def _callers(self, func: c.Function) -> list[Place]:
         return [p for p in self.driver.calls_to(func) if p.function]
 
@@ -205,11 +214,11 @@ class Context:
         found = [call for call in func.calls()
                  if call.first.start < node.first.start and call is not node
                  and self._rest(call, func)]
-        if not found or graph(func).incomplete:
+        if not found or self.locks.graph(func).incomplete:
             return None
-        steps = graph(func)
+        steps = self.locks.graph(func)
         here = steps.step_of(node)
-        before = _dominators(func).get(id(here), set()) if here else set()
+        before = self._dominators(func).get(id(here), set()) if here else set()
         for call in reversed(found):
             step = steps.step_of(call)
             if step is None or id(step) not in before \
@@ -274,18 +283,19 @@ class Context:
             return ''
         self._resting.add(id(func))
         out = ''
-        if not graph(func).incomplete and not func.split:
+        if not self.locks.graph(func).incomplete and not func.split:
             sleepers = []
             for call in func.calls():
-                step = graph(func).step_of(call)
+                step = self.locks.graph(func).step_of(call)
                 if step and self._rest(call, func) not in ('', _ZERO) \
                         and unconditional(func, call):
                     state = self.locks.at(func, call)
                     if not state.locks() and not state.released:
                         sleepers.append(call)
             if sleepers:
-                leave = _dominators(func).get(id(graph(func).exit), set())
-                if any(id(graph(func).step_of(s)) in leave for s in sleepers):
+                steps = self.locks.graph(func)
+                leave = self._dominators(func).get(id(steps.exit), set())
+                if any(id(steps.step_of(s)) in leave for s in sleepers):
                     out = _EVER
                 elif Outcome(func).without(sleepers) == {ERROR}:
                     out = _ZERO
@@ -303,7 +313,8 @@ class Context:
         while todo:
             place, after = todo.popleft()
             here = place.function
-            if here.body is None or self._slept(place) is not None \
+            if len(after) > _CERTAIN or here.body is None \
+                    or self._slept(place) is not None \
                     or asks(here) or _tests_context(here):
                 continue
             lock = self.locks.certain(here, place.node)
@@ -347,11 +358,6 @@ def _unique(steps: list[Step]) -> tuple[Step, ...]:
     for step in steps:
         done.setdefault((step.path, step.line, step.message), step)
     return tuple(done.values())
-
-
-@lru_cache(maxsize=256)
-def _dominators(func: c.Function) -> dict[int, set[int]]:
-    return graph(func).dominators()
 
 
 @lru_cache(maxsize=2)

@@ -14,10 +14,10 @@ from functools import lru_cache
 from typing import Iterator, NamedTuple
 
 from . import cparse as c
-from .checks import graph, parents
+from .checks import parents
 from .clex import Token, tokenize
 from .driver import Driver, strip, text
-from .flow import Step
+from .flow import Graph, Step
 
 _DEPTH = 3
 
@@ -114,9 +114,6 @@ class Lock(NamedTuple):
     def same(self) -> tuple[str, str]:
         return self.kind, self.key
 
-    def __str__(self) -> str:
-        return '%s() at %s:%d' % (self.name, self.path, self.line)
-
 
 class State(NamedTuple):
     """held: (kind, key) -> how often, and where last; released: locks of a
@@ -202,16 +199,24 @@ class Locks:
         self._effects: dict[int, Effect] = {}
         self._open: set[int] = set()
         self._states: dict[int, dict[int, State]] = {}
+        self._graphs: dict[int, Graph] = {}
         self._must: dict[int, dict[int, frozenset[Lock] | None]] = {}
 
     # -- questions
+
+    def graph(self, func: c.Function) -> Graph:
+        """The control flow of a function: always the same object, since what
+        is known of its steps goes by their identity."""
+        if id(func) not in self._graphs:
+            self._graphs[id(func)] = Graph(func)
+        return self._graphs[id(func)]
 
     def at(self, func: c.Function, node: c.Node) -> State:
         """What the function itself holds, or has given back, at a node."""
         scoped = self._scoped(func, node)
         if not self._concerned(func):
             return State(frozenset((k.same, 1, k) for k in scoped))
-        steps = graph(func)
+        steps = self.graph(func)
         step = steps.step_of(node)
         if step is None or steps.incomplete:
             unclear = Lock('unclear', '', '%s(), whose control flow is unclear'
@@ -228,13 +233,14 @@ class Locks:
 
     def certain(self, func: c.Function, node: c.Node) -> Lock | None:
         """A well known lock that is held at a node on every path."""
-        if not self._concerned(func) or graph(func).incomplete or func.split:
+        if not self._concerned(func) or func.split \
+                or self.graph(func).incomplete:
             return None
         if id(func) not in self._must:
-            self._must[id(func)] = graph(func).solve(
+            self._must[id(func)] = self.graph(func).solve(
                 frozenset(), lambda step, held: self._surely(step, held, func),
                 lambda a, b: a & b)
-        step = graph(func).step_of(node)
+        step = self.graph(func).step_of(node)
         held = self._must[id(func)].get(id(step), frozenset())
         return min(held, default=None)
 
@@ -289,7 +295,7 @@ class Locks:
             for token in self._cut(func):
                 start = start.take(Lock('unclear', token.text, token.text,
                                         func.path, token.line))
-            self._states[id(func)] = graph(func).solve(
+            self._states[id(func)] = self.graph(func).solve(
                 start, lambda step, state: self._step(state, step, func),
                 State.join,
                 lambda step, label, state: self._edge(state, step, label,
@@ -425,11 +431,12 @@ class Locks:
         self._open.add(id(func))
         if not self._concerned(func):
             out = Effect()
-        elif graph(func).incomplete:
+        elif self.graph(func).incomplete:
             out = Effect((Lock('unclear', func.name, func.name, func.path,
                                func.name_token.line),))
         else:
-            state = self._solved(func).get(id(graph(func).exit), State())
+            state = self._solved(func).get(id(self.graph(func).exit),
+                                           State())
             out = Effect(
                 tuple(at for k, n, at in sorted(state.held)
                       if not (n == 1 and k in state.retaken)),

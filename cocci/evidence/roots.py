@@ -31,9 +31,6 @@ class Way(NamedTuple):
     line: int
     places: tuple[Place, ...] = ()
 
-    def __str__(self) -> str:
-        return '%s (%s:%d)' % (self.what, self.path, self.line)
-
 
 # ------------------------------------------------------------------- tables
 
