@@ -24,14 +24,15 @@ EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))
 flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
 	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
 
-.PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime test \
-	install uninstall need-m need-kdir
+.PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime \
+	bench test install uninstall need-m need-kdir
 
 help:
 	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
 	@echo 'make convert      rewrite the driver M=, in place'
 	@echo 'make lint         like coccicheck, but fail on findings'
 	@echo 'make runtime      boot drivers before and after their conversion in QEMU'
+	@echo 'make bench        compare conversions with what people did in Linux'
 	@echo 'make test         run the tests'
 	@echo 'make install      put the rules into the kernel tree KDIR='
 	@echo 'make uninstall    and remove them from there'
@@ -94,6 +95,9 @@ runtime: runtime-deps
 	@$(PYTHON) cocci-dma bench-driver $(if $(JUNIT),--junit '$(JUNIT)') \
 		$(if $(HTML),--html '$(HTML)') \
 		$(or $(DRIVERS),driver-sample $(EDU_CASES))
+
+bench: run-deps
+	@$(PYTHON) bench/accuracy.py $(if $(J),--jobs '$(J)')
 
 test: deps
 	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -p no:cacheprovider tests

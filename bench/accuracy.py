@@ -269,14 +269,11 @@ class Flags:
         if not wrappers:
             return
         mine, theirs = flags(function.made['ours']), flags(function.human)
-        if len(mine) != len(theirs):
+        if len(mine) != len(theirs) or flags(function.old):
             self.lost += wrappers
             return
         where = '%s %s()' % (function.path, function.name)
-        before = flags(function.old)
         for index, (here, there) in enumerate(zip(mine, theirs)):
-            if len(before) == len(mine):
-                continue
             self.table[here, there] += 1
             if here == 'GFP_KERNEL' != there:
                 self.false_kernel.append('%s: %s' % (where, there))
@@ -328,8 +325,8 @@ def tell_flags(pairs: Iterable[Function]) -> None:
     seen = Flags()
     for pair in pairs:
         seen.add(pair)
-    print('\nGFP flags (%d allocations in functions that were rewritten are '
-          'not compared)\n' % seen.lost)
+    print('\nGFP flags (%d allocations are not compared: their functions were '
+          'rewritten, or had others)\n' % seen.lost)
     print(row('ours', 'mainline', 'allocations'))
     print('|---|---|--:|')
     for (here, there), number in sorted(seen.table.items()):

@@ -37,7 +37,9 @@ def parses(words):
 
 
 rule = plan.Rule("pci_dma_compat", pci_dma_compat.decide, cocci.files,
-                 parses=parses)
+                 parses=parses, partly="the driver is converted in part "
+                 "only: what is refused must be written by hand before it "
+                 "builds without the wrappers")
 
 // ----------------------------------------------------------------------------
 // Detection: every word that SmPL can replace
@@ -168,7 +170,12 @@ expression allocation_of.device, allocation_of.flag, old, size, handle;
 + , flag
   )
 
-@pool depends on patch@
+@script:python pools depends on patch@
+@@
+if not rule.adds("pool"):
+    cocci.include_match(False)
+
+@depends on patch && pools@
 @@
 - struct pci_pool
 + struct dma_pool

@@ -20,7 +20,8 @@ _DEFINE = re.compile(rb'\s*#\s*define\b')
 #: spatch writes `case X :` when it replaces X.
 _LABEL = re.compile(rb'^(\s*case \w+) (?=:)')
 #: Where a parenthesis means nothing.
-_TEXT = re.compile(rb'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|/\*.*?(?:\*/|$)|//.*')
+_TEXT = re.compile(rb'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
+                   rb'|/\*.*?(?:\*/|$)|//.*')
 #: After these a line may be broken.
 _BREAK = re.compile(rb', | [-+|&]{1,2} ')
 

@@ -37,7 +37,7 @@ import kernel_tree
 FIXTURES = Path(__file__).resolve().parent / 'fixtures'
 
 #: Folders of it that are for all rules together, each with a test of its own
-FOR_ALL_RULES = {'edu'}
+FOR_ALL_RULES = {'edu', 'dkms'}
 RULES = {rule.name: rule for rule in rules.load()}
 
 

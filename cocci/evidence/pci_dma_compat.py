@@ -69,7 +69,6 @@ CONSTANTS = {
     'PCI_DMA_NONE': 'DMA_NONE',
 }
 POOL = 'pci_pool'               # the tag of a struct
-HEADER = '<linux/pci-dma-compat.h>'
 WORDS = frozenset((*WRAPPERS, *CONSTANTS, POOL))
 
 _WORD = re.compile(r'(?<!\w)(?:%s)(?!\w)' % '|'.join(WORDS))
@@ -80,11 +79,22 @@ _BRING = ('<linux/dma-mapping.h>', '<linux/pci.h>')
 def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
     """Everything that must be converted or said; no option is known."""
     files = [_File(driver, source) for source in driver.files_with(*WORDS)]
-    own = {name: place for file in files for name, place in file.own().items()}
-    units = [unit for file in files for unit in file.units(own)]
+    shared = {name: place for file in files
+              for name, place in file.own(shared=True).items()}
+    units = [unit for file in files
+             for unit in file.units(shared | file.own(shared=False))]
+    if any(file.keeps_pool() for file in files):
+        for unit in units:
+            if unit.additions and not unit.edits:
+                note = unit.notes.pop()
+                unit.additions.clear()
+                unit.refuse(note.path, note.token, note.function,
+                            'struct pci_pool stands in a version guard, too, '
+                            'and SmPL cannot tell the two apart: write struct '
+                            'dma_pool')
     _include(driver, units)
     _mark(units)
-    return units + list(_in_part(units))
+    return units
 
 
 @dataclass(frozen=True)
@@ -124,14 +134,19 @@ class _File:
                 out += _in_directive(token)
         return out
 
-    def own(self) -> dict[str, tuple[str, int]]:
+    def own(self, shared: bool) -> dict[str, tuple[str, int]]:
         """The words that this file defines, and where.
 
-        What it defines only to debug hides nothing from other builds.
+        shared: only those that other files of the driver see, too.  What is
+        defined only to debug hides nothing from other builds.
         """
         out: dict[str, tuple[str, int]] = {}
         for word in self._words:
             line = word.token.line
+            func = self.source.functions.get(word.token.text)
+            if shared and not self.path.endswith('.h') and (
+                    func is None or func.static):
+                continue
             if self._defines(word) and not self.conditions.dead(line) \
                     and not any('DEBUG' in branch.text for branch
                                 in self.conditions.around(line)):
@@ -173,6 +188,12 @@ class _File:
                                      branch.line))
         yield from self._survivors()
 
+    def keeps_pool(self) -> bool:
+        """Is there a struct pci_pool that must be left alone?"""
+        return any(word.token.text == POOL and (
+            self.conditions.dead(word.token.line) or self._rival(word))
+            for word in self._words)
+
     @staticmethod
     def _is_member(word: _Word) -> bool:
         """Is it a member of a struct, or the pointer that is declared?"""
@@ -185,7 +206,8 @@ class _File:
             return self._note(word, 'the driver defines %s itself: remove '
                               'that when nothing uses it' % name)
         if name in own:
-            where = '%s:%d' % own[name]
+            path, line = own[name]
+            where = '%s:%d' % (os.path.basename(path), line)
             return self._refused(word, 'the driver has its own %s (%s): use '
                                  'the DMA API there, and remove it'
                                  % (name, where))
@@ -339,7 +361,8 @@ class _File:
 def _in_directive(token: Token) -> Iterator[_Word]:
     """The words in a directive, with the places that they have in the file."""
     name, words = directive(token)
-    parameters = re.match(r'\w+\(([^)]*)\)', words) if name == 'define' else None
+    parameters = re.match(r'\w+\(([^)]*)\)', words) \
+        if name == 'define' else None
     tokens = [t._replace(start=token.start + t.start, end=token.start + t.end,
                          line=token.line + t.line - 1,
                          column=t.column + (token.column if t.line == 1
@@ -408,14 +431,3 @@ def _mark(units: list[Unit]) -> None:
                 edit.values = {'word': mark}
                 unit.additions.append(Addition(
                     (values.pop('kind'), mark), edit.path, values))
-
-
-def _in_part(units: list[Unit]) -> Iterator[Unit]:
-    """One line that says that a driver is not converted whole."""
-    left = [u.notes[0] for u in units if u.refused]
-    if left and len(left) < len(units):
-        at = left[0]
-        yield Unit(notes=[Note(
-            'finding', at.path, at.token._replace(column=0), at.function, 'the driver is '
-            'converted in part only: what is refused must be written by hand '
-            'before it builds without the wrappers', 'note')])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import cparse as c
-from .driver import Driver, strip, text
+from .driver import Driver, text
 
 
 class NoPciDevice(Exception):
@@ -19,26 +19,31 @@ def device(driver: Driver, func: c.Function | None, expr: c.Expr,
     NoPciDevice for NULL, and where a macro's parameter is called dev.
     """
     core = _bare(expr)
-    if text(core) in ('NULL', '0') or isinstance(strip(core), c.Id) \
-            and text(core) == 'NULL':
+
+    def flat(node: c.Expr) -> str:
+        return _flat(written, expr.first.start, node, bool(parameters))
+
+    if text(core) in ('NULL', '0'):
         raise NoPciDevice('there is no device, it is NULL: pass the struct '
                           'device that does the DMA')
     if isinstance(core, c.Call) and core.name == 'to_pci_dev' \
             and len(core.args) == 1:
-        return text(core.args[0], casts=True)
+        return flat(core.args[0])
     if 'dev' in parameters:
         raise NoPciDevice('the macro has a parameter `dev`, which would also '
                           'replace the name of the member in `->dev`: rename '
                           'the parameter')
-    if isinstance(core, c.Id):
-        return '&(%s)->dev' % core.name if core.name in parameters \
-            else _of(driver, func, core, core.name)
     if isinstance(core, c.Unary) and core.op == '&' \
-            and isinstance(core.arg, (c.Id, c.Member, c.Index)):
-        return '&%s.dev' % text(core.arg)
-    if isinstance(core, (c.Member, c.Call, c.Index)):
-        return _of(driver, func, core, _flat(written, core, expr))
-    return '&(%s)->dev' % _flat(written, core, expr)
+            and isinstance(core.arg, (c.Id, c.Member, c.Index)) \
+            and not parameters:
+        return '&%s.dev' % flat(core.arg)
+    if isinstance(core, c.Id) and core.name in parameters \
+            or not isinstance(core, (c.Id, c.Member, c.Call, c.Index)):
+        return '&(%s)->dev' % flat(core)
+    kind = driver.type_of(core, func)
+    if kind is not None and kind.base == 'void' and kind.pointers == 1:
+        return '&((struct pci_dev *)%s)->dev' % flat(core)
+    return '&%s->dev' % flat(core)
 
 
 def _bare(expr: c.Expr) -> c.Expr:
@@ -47,15 +52,17 @@ def _bare(expr: c.Expr) -> c.Expr:
     return expr
 
 
-def _flat(written: str, core: c.Expr, expr: c.Expr) -> str:
-    """The expression without outer parentheses, on one line."""
-    start, end = expr.first.start, core.last.end
-    return ' '.join(written[core.first.start - start:end - start].split())
+def _flat(written: str, start: int, node: c.Expr, whole: bool) -> str:
+    """A part of what is written, on one line.
 
-
-def _of(driver: Driver, func: c.Function | None, core: c.Expr,
-        written: str) -> str:
-    kind = driver.type_of(core, func)
-    if kind is not None and kind.base == 'void' and kind.pointers == 1:
-        return '&((struct pci_dev *)%s)->dev' % written
-    return '&%s->dev' % written
+    start: where that begins in the file.  whole: with all parentheses, and not
+    but those that have a use.
+    """
+    letters = list(written)
+    for part in node.walk():
+        if not whole and isinstance(part, c.Paren) and isinstance(
+                part.inner, (c.Id, c.Member, c.Index, c.Call)):
+            letters[part.first.start - start] = ''
+            letters[part.last.start - start] = ''
+    return ' '.join(''.join(letters[node.first.start - start:
+                                    node.last.end - start]).split())

@@ -13,7 +13,7 @@ import functools
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 from . import cparse as c
 from . import kbuild, report
@@ -107,9 +107,16 @@ class Rule:
 
     def __init__(self, name: str, decide: Decide, files: Callable[[], list[str]],
                  confidence: str = 'High',
-                 parses: Callable[[str], bool] = lambda words: True):
-        """parses: does spatch take these words for an expression?"""
+                 parses: Callable[[str], bool] = lambda words: True,
+                 partly: str = ''):
+        """parses: does spatch take these words for an expression?
+
+        partly: what to say of a driver some units of which are refused while
+        others are converted; '' where units have nothing to do with one
+        another.
+        """
         self.name, self.decide, self.confidence = name, decide, confidence
+        self._partly = partly
         self._parses = functools.cache(parses)
         self._files = files
         self._group: _Group | None = None
@@ -173,7 +180,7 @@ class Rule:
     def report(self, mode: str) -> None:
         """Say everything about this group; mode as in `report.emit`."""
         group = self._settled()
-        events = []
+        events = list(self._in_part(group))
         for unit in group.units:
             for note in unit.notes:
                 events.append(self._event(group, note.kind, note, unit,
@@ -194,6 +201,17 @@ class Rule:
             if mark not in done:
                 done.add(mark)
                 report.emit(event, mode)
+
+    def _in_part(self, group: _Group) -> Iterator[report.Event]:
+        """What is said of a driver that is not converted whole."""
+        left = [n for unit in group.units for n in unit.notes
+                if n.kind == 'refusal']
+        done = any(unit.edits and not unit.refused for unit in group.units)
+        if self._partly and left and done:
+            at = left[0]
+            note = Note('finding', at.path, at.token._replace(column=0),
+                        at.function, self._partly, 'note')
+            yield self._event(group, 'finding', note, Unit(), 'note')
 
     def _event(self, group: _Group, kind: str, at: Edit | Note, unit: Unit,
                severity: str = 'warning',
@@ -241,7 +259,7 @@ class Rule:
 
     def _settle(self, group: _Group, unit: Unit) -> None:
         """Refuse a unit that SmPL cannot rewrite whole; else open its edits."""
-        if unit.refused or not unit.edits:
+        if unit.refused or not (unit.edits or unit.additions):
             return
         here = [e for e in unit.edits if os.path.realpath(e.path) in group.shown]
         away = next((e for e in unit.edits + unit.additions
