@@ -29,8 +29,6 @@ import os, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(cocci.cocci_file)))
 from evidence import plan, dma_set_mask_and_coherent as decision
 rule = plan.Rule("dma_set_mask_and_coherent", decision.decide, cocci.files)
-statements = ("drop", "swap1", "swap2", "swap3", "swap4")
-kinds = ("call", "join") + statements
 
 // ----------------------------------------------------------------------
 // 1. Sites: what SmPL can rewrite, told to Python by kind
@@ -59,7 +57,7 @@ e1 &&@p e2
 )
 
 @seen_statement depends on worth@
-position p : script:python() { all(rule.sees(k, p) for k in statements) };
+position p : script:python() { rule.sees("statement", p) };
 expression x, e;
 statement s1, s2;
 identifier f;
@@ -85,7 +83,7 @@ return@p e;
 // ----------------------------------------------------------------------
 
 @place depends on worth@
-position p : script:python() { any(rule.converts(k, p) for k in kinds) };
+position p : script:python() { rule.value(p, "form") != "0" };
 identifier f;
 expression x, e, e1, e2;
 statement s1, s2;
@@ -130,13 +128,13 @@ identifier f;
 
 @depends on patch@
 position place.p;
-position call : script:python() { rule.converts("call", call) };
-position join : script:python() { rule.converts("join", join) };
-position drop : script:python() { rule.converts("drop", drop) };
-position one : script:python() { rule.converts("swap1", one) };
-position two : script:python() { rule.converts("swap2", two) };
-position three : script:python() { rule.converts("swap3", three) };
-position four : script:python() { rule.converts("swap4", four) };
+position call : script:python() { rule.value(call, "form") == "call" };
+position join : script:python() { rule.value(join, "form") == "join" };
+position drop : script:python() { rule.value(drop, "form") == "drop" };
+position one : script:python() { rule.value(one, "form") == "one" };
+position two : script:python() { rule.value(two, "form") == "two" };
+position three : script:python() { rule.value(three, "form") == "three" };
+position four : script:python() { rule.value(four, "form") == "four" };
 identifier f;
 expression x, e, mask, e1, e2, made.dev, made.cond;
 statement s1, s2, made.st1, made.st2, made.st3, made.st4;

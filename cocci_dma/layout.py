@@ -14,6 +14,8 @@ _FOREIGN = re.compile(rb'["\'#]|/[/*]')
 #: parentheses are neither those of an if or a call, nor around a condition.
 _CAST = re.compile(rb'(?:[-=(,?:&|+*/<>!~]|\breturn)\s*'
                    rb'\([A-Za-z_]\w*(?: \w+)*(?: ?\*+)?\)( +)(?=[A-Za-z_])')
+#: spatch's own `}else`
+_ELSE = re.compile(rb'^([ \t]*)\}else\b')
 #: After these a line may be broken.
 _BREAK = re.compile(rb', | [-+|&]{1,2} ')
 
@@ -34,7 +36,7 @@ def tidy(before: bytes, after: bytes) -> bytes:
             moved = {}
         else:
             loose = _moved(_with_tabs(line), moved)
-            line = _tight(loose)
+            line = _ELSE.sub(rb'\1} else', _tight(loose))
             if line != loose:
                 moved = dict(zip(_open(loose), _open(line)))
             elif _lead(line) not in moved.values():
@@ -74,7 +76,7 @@ def _with_tabs(line: bytes) -> bytes:
 
 
 def _broken(line: bytes) -> bytes:
-    """A long line in two, aligned with the parenthesis that is open there.
+    """A long line in two or more, aligned with the parenthesis that is open there.
 
     Left as it is where that does not make it fit, and where it holds a string
     or a comment.
@@ -95,7 +97,9 @@ def _broken(line: bytes) -> bytes:
         if width <= (COLUMNS if whole <= LIMIT else LIMIT) \
                 and (best is None or rank < best[0]):
             best = rank, first, rest
-    return best[1] + b'\n' + best[2] + line[len(code):] if best else line
+    if not best:
+        return line
+    return best[1] + b'\n' + _broken(best[2] + line[len(code):])
 
 
 def _open(code: bytes) -> list[int]:

@@ -20,7 +20,8 @@ from .maskrun import FAILED, Machine, Unsure, agree
 from .dmamask import bits
 from .plan import Addition, Edit, Note, Unit
 
-_MOST = 4               # statements that one may become
+#: How a statement is rewritten, by the number of those that it becomes.
+_FORMS = ('drop', 'one', 'two', 'three', 'four')
 _NEAR = 3               # statements that may stand between two attempts
 
 
@@ -74,6 +75,9 @@ class _Pair(NamedTuple):
     equal: bool
 
 
+_Span = tuple[c.Block, int, int]        # statements [from, to] of a block
+
+
 def _pairs(driver: Driver, func: c.Function) -> list[_Pair]:
     """The calls that may belong together, in source order."""
     calls = [call for call in func.calls() if maskcall.setter(call)]
@@ -90,12 +94,16 @@ def _pairs(driver: Driver, func: c.Function) -> list[_Pair]:
                 break
         else:
             open_calls.append(call)
-    for one, two in zip(calls, calls[1:]):
-        wide, narrow = (bits(driver, text(strip(n.args[1])))
-                        for n in (one, two))
-        if wide is not None and narrow is not None and narrow < wide \
-                and _key(driver, func, one)[0] == _key(driver, func, two)[0] \
-                and set(maskcall.setter(one)) & set(maskcall.setter(two)):
+    for at, two in enumerate(calls):
+        one = next((call for call in reversed(calls[:at])
+                    if set(maskcall.setter(call)) & set(maskcall.setter(two))
+                    and _key(driver, func, call)[0]
+                    == _key(driver, func, two)[0]), None)
+        if one is None:
+            continue
+        wide, narrow = (bits(driver, text(strip(call.args[1])))
+                        for call in (one, two))
+        if wide is not None and narrow is not None and narrow < wide:
             out.append(_Pair(one, two, False))
     return out
 
@@ -120,25 +128,18 @@ def _runs(driver: Driver, func: c.Function
     spans: list[tuple[c.Block, int, int, list[_Pair]]] = []
     for pair in _pairs(driver, func):
         found = _around(func, pair)
-        if found is None:
+        if found is None or not pair.equal and found[2] - found[1] > _NEAR:
             continue
-        block, start, end = found
-        if not pair.equal and end - start > _NEAR:
-            continue
-        group = [pair]
-        for other in list(spans):
-            if _overlap(func, (block, start, end), other[:3]):
-                spans.remove(other)
-                group = other[3] + group
-                block, start, end = _union(func, (block, start, end),
-                                           other[:3])
-        spans.append((block, start, end, group))
-    return [(block, start, _with_tests(block, start, end), group)
-            for block, start, end, group in spans]
+        span, group = _with_tests(*found), [pair]
+        while other := next((s for s in spans if _overlap(span, s[:3])), None):
+            spans.remove(other)
+            group = other[3] + group
+            span = _with_tests(*_union(span, other[:3]))
+        spans.append((*span, group))
+    return spans
 
 
-def _around(func: c.Function, pair: _Pair
-            ) -> tuple[c.Block, int, int] | None:
+def _around(func: c.Function, pair: _Pair) -> _Span | None:
     """The innermost block that holds both, and where they stand in it."""
     up = parents(func)
     above = {id(node): node for node in (pair.first, *up.chain(pair.first))}
@@ -152,26 +153,24 @@ def _around(func: c.Function, pair: _Pair
     return None
 
 
-def _extent(span: tuple[c.Block, int, int]) -> tuple[int, int]:
+def _extent(span: _Span) -> tuple[int, int]:
     block, start, end = span
     return block.body[start].first.start, block.body[end].last.end
 
 
-def _overlap(func: c.Function, one: tuple[c.Block, int, int],
-             two: tuple[c.Block, int, int]) -> bool:
+def _overlap(one: _Span, two: _Span) -> bool:
     (a, b), (x, y) = _extent(one), _extent(two)
     return a < y and x < b
 
 
-def _union(func: c.Function, one: tuple[c.Block, int, int],
-           two: tuple[c.Block, int, int]) -> tuple[c.Block, int, int]:
+def _union(one: _Span, two: _Span) -> _Span:
     if one[0] is two[0]:
         return one[0], min(one[1], two[1]), max(one[2], two[2])
     (a, b), (x, y) = _extent(one), _extent(two)
     return one if a <= x and y <= b else two
 
 
-def _with_tests(block: c.Block, start: int, end: int) -> int:
+def _with_tests(block: c.Block, start: int, end: int) -> _Span:
     """Take along the tests of the result that follow."""
     names = set(results(block.body[start:end + 1]))
     while end + 1 < len(block.body):
@@ -181,7 +180,7 @@ def _with_tests(block: c.Block, start: int, end: int) -> int:
                 for n in stmt.cond.walk()) or not pure_test(stmt.cond, names):
             break
         end += 1
-    return end
+    return block, start, end
 
 
 def pure_test(cond: c.Expr, names: set[str]) -> bool:
@@ -423,8 +422,9 @@ class _Region:
 
     # -- fallbacks to a narrower mask
 
-    def _fallbacks(self, unit: Unit, stmts: list[c.Stmt], why: str) -> None:
-        for call in self._in_vain(stmts):
+    def _fallbacks(self, unit: Unit, stmts: list[c.Stmt], why: str,
+                   fold: Fold | None = None) -> None:
+        for call in self._in_vain(stmts, fold):
             unit.notes.append(Note(
                 'finding', self.func.path, call.first, self.func.name,
                 'dma_mask_fallback: %s() cannot take %s where a wider mask '
@@ -432,20 +432,23 @@ class _Region:
                     call.name, text(strip(call.args[1])),
                     '; it is left because ' + why if why else ''), 'note'))
 
-    def _in_vain(self, stmts: list[c.Stmt]) -> list[c.Call]:
+    def _in_vain(self, stmts: list[c.Stmt], fold: Fold | None
+                 ) -> list[c.Call]:
         """Calls of the driver that fail whenever they are reached."""
         values: dict[int, set[str]] = {}
         machine = Machine(self.driver, self.func, self._before())
+        for new, old in fold.renamed.values() if fold else ():
+            machine.stands_for(new, old)
         try:
             for _, _, seen in machine.worlds(stmts):
                 for key, found in seen.values.items():
                     values.setdefault(key, set()).update(found)
         except Unsure:
             return []
-        calls = [n for s in stmts for n in s.walk() if maskcall.setter(n)]
         narrow = {id(p.second) for p in self.narrower}
-        return [call for call in calls if values.get(id(call)) == {FAILED}
-                and id(call) in narrow]
+        return [machine.in_driver(n) for s in stmts for n in s.walk()
+                if maskcall.setter(n) and values.get(id(n)) == {FAILED}
+                and id(machine.in_driver(n)) in narrow]
 
     # -- edits
 
@@ -461,7 +464,7 @@ class _Region:
             return False
         edits[0].message = self._message(fold)
         unit.edits, unit.additions = edits, labels
-        self._fallbacks(unit, fold.stmts, self.why[0])
+        self._fallbacks(unit, fold.stmts, self.why[0], fold)
         return True
 
     def _message(self, fold: Fold) -> str:
@@ -606,14 +609,15 @@ class _Changes:
         return [self._swap(stmt, new) if stmt is place and new
                 else self._edit('drop', stmt) for stmt in old]
 
-    def _edit(self, kind: str, node: c.Node, **values: str) -> Edit:
+    def _edit(self, form: str, node: c.Node, **values: str) -> Edit:
         if isinstance(node, c.ExprStmt):
             node = strip(node.expr)         # not the cast of `(void)f()`
+        kind = form if form == 'call' else 'statement'
         return Edit(kind, self.func.path, node.first, self.func.name, '',
-                    values)
+                    {'form': form, **values})
 
     def _swap(self, old: c.Stmt, new: list[c.Stmt]) -> Edit:
-        if len(new) > _MOST:
+        if len(new) >= len(_FORMS):
             raise Unsure('too much would have to be written anew', old)
         printer = Printer(self.fold, self.source)
         words = [printer.stmt(stmt) for stmt in new]
@@ -623,8 +627,8 @@ class _Changes:
                and any(isinstance(n, c.Assign) for n in node.cond.walk())
                for stmt in new for node in stmt.walk()):
             raise Unsure('an assignment would be left in a condition', old)
-        return self._edit('swap%d' % len(new), old, **{
-            'st%d' % number: text_ for number, text_ in enumerate(words, 1)})
+        return self._edit(_FORMS[len(new)], old, **{
+            'st%d' % number: code for number, code in enumerate(words, 1)})
 
     def _loses(self, new: list[c.Stmt], old: c.Stmt) -> bool:
         """Does a comment stand right before a statement that is kept?"""
@@ -648,6 +652,10 @@ class _Changes:
             return None
         if isinstance(old, c.ExprStmt):
             return self._expr(old.expr, new.expr)
+        if isinstance(old, c.Decl):
+            steps = [[] if one is two else self._expr(one.init, two.init)
+                     for one, two in zip(old.variables, new.variables)]
+            return None if None in steps else [e for s in steps for e in s]
         if isinstance(old, c.Return) and old.value and new.value:
             return self._expr(old.value, new.value)
         if isinstance(old, c.If):
@@ -667,7 +675,9 @@ class _Changes:
             return self._alike(old, new) if not isinstance(new, c.Block) \
                 else None
         left = body(new)
-        if left != old.body and len(left) == 1 < len(old.body):
+        if len(left) == 1 and left != old.body \
+                and not isinstance(left[0], c.If) \
+                and left[0].first.line == left[0].last.line:
             return None                 # without braces then
         try:
             return self.between(old.body, left)
@@ -679,7 +689,7 @@ class _Changes:
     def _expr(self, old: c.Expr, new: c.Expr) -> list[Edit] | None:
         if new is old:
             return []
-        if self.fold.renamed.get(id(new)) is old:
+        if self.fold.renamed.get(id(new), (None, None))[1] is old:
             dev = maskcall.device(self.driver, self.func, old)
             return [self._edit('call', old, dev=dev.text)]
         if type(old) is type(new):
@@ -703,7 +713,8 @@ class _Changes:
             if re.search(r'[^=!<>]=[^=]', words):
                 return None
             return [Edit('join', self.func.path, self._operator(old),
-                         self.func.name, '', {'cond': words})]
+                         self.func.name, '',
+                         {'form': 'join', 'cond': words})]
         return None
 
     def _operator(self, expr: c.Binary) -> c.Token:

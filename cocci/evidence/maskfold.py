@@ -36,10 +36,16 @@ def body(stmt: c.Stmt | None) -> list[c.Stmt]:
 
 def results(stmts: list[c.Stmt]) -> list[str]:
     """The variables that are set to what such a call returns."""
-    return list(dict.fromkeys(
-        node.left.name for stmt in stmts for node in stmt.walk()
-        if isinstance(node, c.Assign) and isinstance(node.left, c.Id)
-        and maskcall.setter(strip(node.right))))
+    out: dict[str, None] = {}
+    for stmt in stmts:
+        for node in stmt.walk():
+            if isinstance(node, c.Assign) and isinstance(node.left, c.Id) \
+                    and maskcall.setter(strip(node.right)):
+                out[node.left.name] = None
+            elif isinstance(node, c.Variable) \
+                    and maskcall.setter(strip(node.init)):
+                out[node.name] = None
+    return list(out)
 
 
 class Fold:
@@ -56,8 +62,9 @@ class Fold:
         self._results = results(stmts)
         self.failures = failures
         self.origin: dict[int, c.Node] = {}     # of what was made anew
-        self.renamed: dict[int, c.Call] = {}    # new call -> old call
-        self.narrow: set[str] = set()           # bits of removed fallbacks
+        #: (new, old) of the calls that set both masks now, by id of the new
+        self.renamed: dict[int, tuple[c.Call, c.Call]] = {}
+        self.narrow: set[str] = set()   # numbers of masks not tried any more
         self._made: dict[int, c.Node] = {}      # what is new, by id
         self._merge = {id(call) for call in merged}
         self.stmts = self._stmts(stmts, self._rename)
@@ -116,7 +123,7 @@ class Fold:
                 first = self._new(c.Id(first.first, first.last, dev.text),
                                   None)
             new = c.Call(expr.first, expr.last, name, [first, expr.args[1]])
-            self.renamed[id(new)] = expr
+            self.renamed[id(new)] = new, expr
             self.machine.stands_for(new, expr)
             return self._new(new, expr)
         return self._inner(expr, self._rename)
@@ -147,20 +154,21 @@ class Fold:
         if isinstance(stmt, c.Block):
             return self._with(stmt, body=self._stmts(stmt.body, change))
         if isinstance(stmt, c.ExprStmt):
-            return self._with(stmt, expr=self._change_call(stmt.expr, change))
+            return self._with(stmt, expr=change(stmt.expr))
         if isinstance(stmt, c.If):
             return self._with(
-                stmt, cond=self._change_call(stmt.cond, change),
+                stmt, cond=change(stmt.cond),
                 then=self._stmt(stmt.then, change),
                 other=stmt.other and self._stmt(stmt.other, change))
         if isinstance(stmt, c.Return) and stmt.value is not None:
-            return self._with(stmt, value=self._change_call(
-                stmt.value, change))
+            return self._with(stmt, value=change(stmt.value))
+        if isinstance(stmt, c.Decl):
+            variables = [self._with(var, init=change(var.init))
+                         if var.init is not None else var
+                         for var in stmt.variables]
+            if not self._same(variables, stmt.variables):
+                return self._with(stmt, variables=variables)
         return stmt
-
-    @staticmethod
-    def _change_call(expr: c.Expr, change) -> c.Expr:
-        return change(expr)
 
     # -- what is constant
 
@@ -176,7 +184,7 @@ class Fold:
                     value == FAILED and not self.failures):
                 return None
             if value == FAILED:
-                self.narrow.update(_NUMBER.findall(text(core.args[1])))
+                self._narrower(core)
             return value
         return None
 
@@ -288,10 +296,12 @@ class Fold:
             return [] if self._idle(expr) else [stmt]
         if not isinstance(expr, c.Assign):
             return [stmt]
+        right = strip(expr.right)
+        if isinstance(right, c.Call) and self._idle(right) \
+                and id(expr) not in self._seen.changes:
+            return []
         value = self._constant(expr.right)
         if value is not None:
-            if id(expr) not in self._seen.changes:
-                return []
             if expr.op == '=' and isinstance(expr.right, c.Call):
                 literal = self._new(c.Literal(
                     expr.right.first, expr.right.last, value), expr.right)
@@ -300,10 +310,16 @@ class Fold:
 
     def _idle(self, call: c.Call) -> bool:
         """Does a call set nothing that is not set already?"""
-        return bool(maskcall.setter(call)) \
-            and id(call) not in self._seen.effects and (
-                self.failures
-                or self._seen.values.get(id(call)) != {FAILED})
+        if not maskcall.setter(call) or id(call) in self._seen.effects:
+            return False
+        if self._seen.values.get(id(call)) == {FAILED}:
+            if not self.failures:
+                return False
+            self._narrower(call)
+        return True
+
+    def _narrower(self, call: c.Call) -> None:
+        self.narrow.update(_NUMBER.findall(text(call.args[1])))
 
     def _if(self, stmt: c.If) -> list[c.Stmt]:
         before: list[c.Stmt] = []

@@ -178,6 +178,7 @@ class _Run:
             for var in stmt.variables:
                 if var.init is not None:
                     self.out.store[var.name] = self._value(var.init)
+                    self.seen.changes.add(id(var))
         elif isinstance(stmt, c.Return):
             raise _Leave(('return', '' if stmt.value is None
                           else self._value(stmt.value)))
@@ -382,7 +383,10 @@ class _Run:
         found = maskcall.device(driver, func, given)
         name = maskcall.same_device(driver, func, given)
         if found.loads:
-            name += '@%d' % sum(e[0] != 'store' for e in self.out.events)
+            fields = re.findall(r'\w+', name)
+            name += '@%d' % sum(
+                event[0] != 'store' or re.findall(r'\w+', event[1])[-1:]
+                in [[field] for field in fields] for event in self.out.events)
         for node in given.args[0].walk():
             if isinstance(node, c.Id) and node.name in self.out.store:
                 name += '=' + self.out.store[node.name]
