@@ -631,14 +631,16 @@ class _Changes:
             'st%d' % number: code for number, code in enumerate(words, 1)})
 
     def _loses(self, new: list[c.Stmt], old: c.Stmt) -> bool:
-        """Does a comment stand right before a statement that is kept?"""
+        """Does a comment stand right beside a statement that is kept?"""
         for stmt in new:
             for node in stmt.walk():
                 if isinstance(node, c.Stmt) and not self.fold.is_new(node) \
                         and not isinstance(node, c.Block) \
                         and node.first.start > old.first.start \
-                        and re.search(r'(\*/|//[^\n]*\n)\s*$',
-                                      self.source[:node.first.start]):
+                        and (re.search(r'(\*/|//[^\n]*\n)\s*$',
+                                       self.source[:node.first.start])
+                             or re.match(r'[ \t]*/[/*]',
+                                         self.source[node.last.end:])):
                     return True
         return False
 

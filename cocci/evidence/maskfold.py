@@ -546,10 +546,13 @@ class Fold:
         The last, unless it speaks of the mask that is no longer tried.
         """
         said = [s for s in stmts if is_message(s)]
-        if len(said) < 2 or not self.narrow or not ends_in_jump(stmts[-1]):
+        last = stmts[-1]
+        told = isinstance(last, c.Return) and any(
+            isinstance(n, c.Call) and is_log(n.name) for n in last.walk())
+        if len(said) + told < 2 or not self.narrow or not ends_in_jump(last):
             return stmts
-        keep = said[-1]
-        for one in (said[-1], said[0]):
+        keep = None if told else said[-1]
+        for one in (said[-1], said[0]) if not told else ():
             if not self.narrow & set(_NUMBER.findall(text(one.expr))):
                 keep = one
                 break
@@ -618,21 +621,29 @@ class Printer:
             return self._if(node)
         raise Unsure('this cannot be written anew', node)
 
-    def _if(self, node: c.If) -> str:
-        arms = [node.then]
-        if node.other is not None and not isinstance(node.other, c.If):
-            arms.append(node.other)
-        braces = any(len(body(arm)) != 1 or isinstance(body(arm)[0], c.If)
-                     or self._long(arm) for arm in arms) \
-            or isinstance(node.other, c.If)
+    def _if(self, node: c.If, braces: bool | None = None) -> str:
+        """braces: as decided for the first of a chain of else if."""
+        if braces is None:
+            braces = any(len(body(arm)) != 1 or isinstance(body(arm)[0], c.If)
+                         or self._long(arm) for arm in self._arms(node))
         out = 'if (%s)%s' % (self._bare(node.cond),
                              self._arm(node.then, braces))
         if node.other is None:
             return out
-        out += ' else' if braces else '\nelse'
-        return out + (' ' + self.stmt(node.other)
+        if not braces:
+            raise Unsure('spatch does not lay out an else without braces',
+                         node)
+        out += ' else'
+        return out + (' ' + self._if(node.other, braces)
                       if isinstance(node.other, c.If)
                       else self._arm(node.other, braces))
+
+    def _arms(self, node: c.If) -> Iterator[c.Stmt]:
+        yield node.then
+        if isinstance(node.other, c.If):
+            yield from self._arms(node.other)
+        elif node.other is not None:
+            yield node.other
 
     def _bare(self, cond: c.Expr) -> str:
         """A condition without parentheses around all of it."""
