@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Iterator
 
 from . import cparse as c
 from . import maskcall
@@ -621,29 +620,18 @@ class Printer:
             return self._if(node)
         raise Unsure('this cannot be written anew', node)
 
-    def _if(self, node: c.If, braces: bool | None = None) -> str:
-        """braces: as decided for the first of a chain of else if."""
-        if braces is None:
-            braces = any(len(body(arm)) != 1 or isinstance(body(arm)[0], c.If)
-                         or self._long(arm) for arm in self._arms(node))
+    def _if(self, node: c.If) -> str:
+        braces = any(len(body(arm)) != 1 or isinstance(body(arm)[0], c.If)
+                     or self._long(arm) for arm in (node.then, node.other)
+                     if arm is not None)
         out = 'if (%s)%s' % (self._bare(node.cond),
                              self._arm(node.then, braces))
         if node.other is None:
             return out
-        if not braces:
-            raise Unsure('spatch does not lay out an else without braces',
-                         node)
-        out += ' else'
-        return out + (' ' + self._if(node.other, braces)
-                      if isinstance(node.other, c.If)
-                      else self._arm(node.other, braces))
-
-    def _arms(self, node: c.If) -> Iterator[c.Stmt]:
-        yield node.then
-        if isinstance(node.other, c.If):
-            yield from self._arms(node.other)
-        elif node.other is not None:
-            yield node.other
+        if not braces or isinstance(node.other, c.If):
+            raise Unsure('spatch lays out no else if, and no else without '
+                         'braces', node)
+        return out + ' else' + self._arm(node.other, braces)
 
     def _bare(self, cond: c.Expr) -> str:
         """A condition without parentheses around all of it."""
