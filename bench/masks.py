@@ -134,6 +134,10 @@ def elsewhere_as_before(case: Case) -> list[str]:
     ours = SequenceMatcher(None, case.old, case.ours, False).get_opcodes()
     places = [op[1:3] for op in ours if op[0] != 'equal']
     low, high = min(p[0] for p in places), max(p[1] for p in places)
+    while low and case.old[low - 1] not in ';{}':
+        low -= 1
+    while high < len(case.old) and case.old[high - 1] not in ';{}':
+        high += 1
     changes = SequenceMatcher(None, case.old, case.human, False).get_opcodes()
     for _ in changes:
         for kind, start, end, _, _ in changes:

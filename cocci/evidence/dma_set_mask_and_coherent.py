@@ -319,23 +319,20 @@ class _Region:
     def _proposals(self, machine: Machine) -> Iterator[Fold]:
         """What may stand there instead and does the same; best first."""
         names = results(self.stmts)
-        sets = [self.equal]
+        tries = [(self.equal, True), (self.equal, False)]
         if len(self.equal) > 1:
-            sets += [[pair] for pair in self.equal]
+            tries += [([pair], failures) for pair in self.equal
+                      for failures in (True, False)]
         loose = Machine(self.driver, self.func, machine.start(), False,
                         machine.trusting)
-        for failures in (True, False):
-            if not self.narrower and failures and len(sets) == 1 \
-                    and not self.equal:
+        for pairs, failures in tries:
+            if not pairs and not failures:
                 continue
-            for pairs in sets:
-                if not pairs and not failures:
-                    continue
-                for name in (*names, ''):
-                    fold = self._try(machine if failures else loose, pairs,
-                                     failures, name)
-                    if fold is not None:
-                        yield fold
+            for name in (*names, ''):
+                fold = self._try(machine if failures else loose, pairs,
+                                 failures, name)
+                if fold is not None:
+                    yield fold
 
     def _try(self, machine: Machine, pairs: list[_Pair], failures: bool,
              name: str) -> Fold | None:
