@@ -213,7 +213,8 @@ class _Region:
         try:
             self._check_text()
             machine = Machine(self.driver, self.func, self._before())
-            self._only_pairs(machine)
+            self._only_pairs(Machine(self.driver, self.func, machine.start(),
+                                     ordered=False))
             found = False
             for fold in self._proposals(machine):
                 found = True
@@ -323,8 +324,8 @@ class _Region:
         if len(self.equal) > 1:
             tries += [([pair], failures) for pair in self.equal
                       for failures in (True, False)]
-        loose = Machine(self.driver, self.func, machine.start(), False,
-                        machine.trusting)
+        loose = Machine(self.driver, self.func, machine.start(),
+                        ordered=False, trusting=machine.trusting)
         for pairs, failures in tries:
             if not pairs and not failures:
                 continue
