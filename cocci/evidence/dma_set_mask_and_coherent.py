@@ -15,6 +15,7 @@ from . import maskcall
 from .checks import ends_in_jump, graph, parents
 from .driver import Driver, strip, text
 from .flow import Step
+from .labels import pure
 from .maskfold import Fold, Printer, body, is_message, results
 from .maskrun import FAILED, Machine, Unsure, agree
 from .dmamask import bits
@@ -349,8 +350,10 @@ class _Region:
             why = agree(machine, self.stmts, fold.stmts, self._live)
             if why:
                 raise Unsure(why)
-            if failures and not self._gives_up(machine, fold):
+            if fold.narrow and not self._gives_up(machine, fold):
                 raise Unsure('the driver goes on where no mask could be set')
+            if fold.narrow:
+                self._check_fallback(machine)
         except Unsure as unsure:
             self._because(unsure)
             return None
@@ -362,11 +365,27 @@ class _Region:
 
     def _gives_up(self, machine: Machine, fold: Fold) -> bool:
         """Is a fallback gone only where the function then fails?"""
-        if not fold.narrow:
-            return True
         return all(outcome.leave != ('end',)
                    for _, outcome, _ in machine.worlds(fold.stmts)
                    if outcome.failed)
+
+    def _check_fallback(self, machine: Machine) -> None:
+        """Does the way on of a narrower mask do no more than set flags?"""
+        loose = Machine(self.driver, self.func, machine.start(),
+                        ordered=False, trusting=machine.trusting)
+        taken, given = (
+            {key for _, _, seen in runs.worlds(self.stmts)
+             for key in seen.reached} for runs in (loose, machine))
+        for stmt in (n for s in self.stmts for n in s.walk()):
+            if id(stmt) not in taken - given \
+                    or not isinstance(stmt, c.ExprStmt) or is_message(stmt):
+                continue
+            expr = strip(stmt.expr)
+            if isinstance(expr, c.Assign) and isinstance(expr.left, c.Id) \
+                    and machine.is_local(expr.left.name):
+                expr = strip(expr.right)
+            if not maskcall.setter(expr) and not pure(expr):
+                raise Unsure('the fallback does more: `%s`' % text(expr), stmt)
 
     def _live(self, leave: tuple[str, ...], name: str) -> bool:
         """May a local variable be read once the region was left so?"""

@@ -348,6 +348,8 @@ class Fold:
         if hoisted is not None:
             assignment, cond, then, other = hoisted
             before.append(assignment)
+            if not then and not other:
+                return before
         if not then:
             cond, then, other = self._negated(cond), other, []
         after: list[c.Stmt] = []
@@ -518,6 +520,9 @@ class Fold:
                     and self._tests(one.cond) is not None \
                     and self._tests(two.cond) is True:
                 first, second = body(one.then), body(two.then)
+                if not first or not second:
+                    at += 1
+                    continue
                 if self._tests(one.cond):
                     if ends_in_jump(first[-1]):
                         at += 1

@@ -254,12 +254,13 @@ class _Run:
         if isinstance(expr, (c.Sizeof, c.TypeArg)):
             return text(expr)
         if isinstance(expr, c.Member):
-            self._value(expr.base)
-            return '%s@%d' % (text(expr), len(self.out.events))
+            return '%s%s%s@%d' % (
+                self._value(expr.base), '->' if expr.arrow else '.',
+                expr.name, len(self.out.events))
         if isinstance(expr, c.Index):
-            self._value(expr.base)
-            self._value(expr.index)
-            return '%s@%d' % (text(expr), len(self.out.events))
+            base = self._value(expr.base)
+            return '%s[%s]@%d' % (base, self._value(expr.index),
+                                  len(self.out.events))
         if isinstance(expr, c.Unary):
             return self._unary(expr)
         if isinstance(expr, c.Binary):
