@@ -76,7 +76,7 @@ def _with_tabs(line: bytes) -> bytes:
 
 
 def _broken(line: bytes) -> bytes:
-    """A long line in two or more, aligned with the parenthesis that is open there.
+    """A long line in two, aligned with the parenthesis that is open there.
 
     Left as it is where that does not make it fit, and where it holds a string
     or a comment.
@@ -97,9 +97,7 @@ def _broken(line: bytes) -> bytes:
         if width <= (COLUMNS if whole <= LIMIT else LIMIT) \
                 and (best is None or rank < best[0]):
             best = rank, first, rest
-    if not best:
-        return line
-    return best[1] + b'\n' + _broken(best[2] + line[len(code):])
+    return best[1] + b'\n' + best[2] + line[len(code):] if best else line
 
 
 def _open(code: bytes) -> list[int]:

@@ -54,3 +54,9 @@ def test_above_the_limit_a_part_may_stay_long() -> None:
     assert layout.tidy(b'', line) == (
         b'\t\td->next = prev ? cpu_to_le32(card->ring_dma +\n'
         b'\t\t\t\t\t     (prev - card->ring) * sizeof(*prev)) : 0;\n')
+
+
+def test_else_stands_off_its_brace() -> None:
+    assert layout.tidy(b'', b'\t}else {\n') == b'\t} else {\n'
+    assert layout.tidy(b'\t}else {\n', b'\t}else {\nx;\n') \
+        == b'\t}else {\nx;\n'
