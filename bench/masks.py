@@ -34,8 +34,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / 'cocci')]
 
 from cocci_dma import Trouble, findings, rules, run     # noqa: E402
 from evidence import cparse as c                        # noqa: E402
-from evidence.clex import tokenize                      # noqa: E402
-from evidence.maskcall import MERGED, SETTERS           # noqa: E402
+from evidence.maskcall import SETTERS                   # noqa: E402
 from evidence.maskfold import is_message                # noqa: E402
 
 RULE = 'dma_set_mask_and_coherent'
@@ -172,7 +171,8 @@ def extract(tokens: list[str], other: list[str]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--old', required=True, type=Path)
     parser.add_argument('--new', required=True, type=Path)
     parser.add_argument('--path', action='append', default=[])

@@ -178,13 +178,13 @@ def _with_tests(block: c.Block, start: int, end: int) -> _Span:
         stmt = block.body[end + 1]
         if not isinstance(stmt, c.If) or not any(
                 isinstance(n, c.Id) and n.name in names
-                for n in stmt.cond.walk()) or not pure_test(stmt.cond, names):
+                for n in stmt.cond.walk()) or not _is_about(stmt.cond, names):
             break
         end += 1
     return block, start, end
 
 
-def pure_test(cond: c.Expr, names: set[str]) -> bool:
+def _is_about(cond: c.Expr, names: set[str]) -> bool:
     """Is it about these variables alone?"""
     return all(not isinstance(n, (c.Call, c.Assign))
                or isinstance(n, c.Call) and n.name in ('likely', 'unlikely')
@@ -205,7 +205,6 @@ class _Region:
         self.stmts = block.body[start:end + 1]
         self.equal = [p for p in pairs if p.equal]
         self.narrower = [p for p in pairs if not p.equal]
-        self.source = driver.text_of(func.path)
         self.why: tuple[str, c.Node | None] = ('', None)
 
     def unit(self) -> Unit:

@@ -358,7 +358,7 @@ class Fold:
             other = []
         elif other and self._tests(cond) and ends_in_jump(then[-1]):
             after, other = other, []
-        then = self._one_message(then, stmt)
+        then = self._one_message(then)
         new = c.If(stmt.first, stmt.last, cond, self._branch(then, stmt),
                    self._branch(other, stmt) if other else None)
         return before + [self._new(new, stmt)] + after
@@ -527,7 +527,7 @@ class Fold:
                     if ends_in_jump(first[-1]):
                         at += 1
                         continue
-                    both = self._one_message(first + second, two)
+                    both = self._one_message(first + second)
                     out[at:at + 2] = [self._new(c.If(
                         two.first, two.last, two.cond,
                         self._branch(both, two), None), two)]
@@ -543,8 +543,7 @@ class Fold:
         names = {n.name for n in cond.walk() if isinstance(n, c.Id)}
         return self._is_failure(cond) if names == {self.result} else None
 
-    def _one_message(self, stmts: list[c.Stmt], origin: c.Stmt
-                     ) -> list[c.Stmt]:
+    def _one_message(self, stmts: list[c.Stmt]) -> list[c.Stmt]:
         """Of the messages about two attempts, the one about what failed.
 
         The last, unless it speaks of the mask that is no longer tried.

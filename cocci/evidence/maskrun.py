@@ -111,7 +111,7 @@ class Machine:
 
     def worlds(self, stmts: list[c.Stmt], given: Known | None = None
                ) -> Iterator[tuple[Known, Outcome, Seen]]:
-        """Every world that agrees with `given`; Unsure if there are too many."""
+        """Every world that agrees with `given`; Unsure for too many."""
         todo: list[Known] = [dict(given or {})]
         done = 0
         while todo:
@@ -211,8 +211,7 @@ class _Run:
             if isinstance(target, c.Id):
                 self.out.store[target.name] = '%s@%d' % (
                     target.name, len(self.out.events))
-        self._event('code', text(stmt) if isinstance(stmt, c.Expr)
-                    else '%d' % stmt.first.start)
+        self._event('code', 'line %d' % stmt.first.line)
 
     def _event(self, *what: object) -> None:
         self.out.events.append((*what, tuple(sorted(self.out.masks.items()))))
