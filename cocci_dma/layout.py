@@ -22,6 +22,8 @@ _LABEL = re.compile(rb'^(\s*case \w+) (?=:)')
 #: Where a parenthesis means nothing.
 _TEXT = re.compile(rb'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
                    rb'|/\*.*?(?:\*/|$)|//.*')
+#: spatch's own `}else`
+_ELSE = re.compile(rb'^([ \t]*)\}else\b')
 #: After these a line may be broken.
 _BREAK = re.compile(rb', | [-+|&]{1,2} ')
 
@@ -48,7 +50,7 @@ def tidy(before: bytes, after: bytes) -> bytes:
             moved, rest = {}, False
         else:
             loose = _moved(_with_tabs(line), moved)
-            line = _LABEL.sub(rb'\1', _tight(loose))
+            line = _ELSE.sub(rb'\1} else', _LABEL.sub(rb'\1', _tight(loose)))
             if line != loose:
                 moved = dict(zip(_open(loose), _open(line)))
             elif _lead(line) not in moved.values():

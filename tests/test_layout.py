@@ -87,3 +87,9 @@ def test_a_macro_stays_one() -> None:
     assert layout.tidy(b'', line) == (
         b'#define foo_alloc(pdev, dma) dma_alloc_coherent(&(pdev)->dev, '
         b'PAGE_SIZE, dma, \\\n' + b'\t' * 6 + b'GFP_ATOMIC)\n')
+
+
+def test_else_stands_off_its_brace() -> None:
+    assert layout.tidy(b'', b'\t}else {\n') == b'\t} else {\n'
+    assert layout.tidy(b'\t}else {\n', b'\t}else {\nx;\n') \
+        == b'\t}else {\nx;\n'

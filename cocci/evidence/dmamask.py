@@ -33,7 +33,7 @@ class Mask(NamedTuple):
 
 def masks(driver: Driver, reach: Reach) -> list[Mask]:
     """The masks that probe sets, itself or through its helpers."""
-    return [Mask(text(call.args[-1]), _bits(driver, call.args[-1]),
+    return [Mask(text(call.args[-1]), bits(driver, text(strip(call.args[-1]))),
                  Place(func.path, func, call))
             for func in driver.functions_with(*_SETTERS)
             if func.body and any(entry.root.kind in ('probe', 'init')
@@ -44,32 +44,28 @@ def masks(driver: Driver, reach: Reach) -> list[Mask]:
 
 def limit(found: list[Mask], zone: str, dev: str) -> str:
     """What is left to do about the limit of GFP_DMA or GFP_DMA32, in words."""
-    bits = 32 if '32' in zone else 24
+    width = 32 if '32' in zone else 24
     said = '%s asked for memory that the device reaches: coherent memory ' \
         'obeys the DMA mask instead' % zone
     if not found:
         return '%s, so probe must set it with dma_set_mask_and_coherent(%s, ' \
-            'DMA_BIT_MASK(%d))' % (said, dev, bits)
+            'DMA_BIT_MASK(%d))' % (said, dev, width)
     said += ', which probe sets to ' + ' or '.join(map(str, found))
-    if all(mask.bits is not None and mask.bits <= bits for mask in found):
-        return '%s: the %d bits of %s are covered' % (said, bits, zone)
-    if any(mask.bits is not None and mask.bits > bits for mask in found):
+    if all(mask.bits is not None and mask.bits <= width for mask in found):
+        return '%s: the %d bits of %s are covered' % (said, width, zone)
+    if any(mask.bits is not None and mask.bits > width for mask in found):
         return '%s: the %d bits of %s are not covered, lower it if the ' \
-            'device reaches no more' % (said, bits, zone)
+            'device reaches no more' % (said, width, zone)
     return '%s: it is not known whether that covers the %d bits of %s' \
-        % (said, bits, zone)
+        % (said, width, zone)
 
 
-def _bits(driver: Driver, expr: c.Expr) -> int | None:
-    """How many bits a mask has, if it is a constant."""
-    expr = strip(expr)
-    if isinstance(expr, c.Call) and expr.name == 'DMA_BIT_MASK' \
-            and len(expr.args) == 1:
-        return _number(driver, text(expr.args[0]))
-    value = _number(driver, text(expr))
+def bits(driver: Driver, words: str) -> int | None:
+    """How many bits a mask has, if these words are a constant."""
+    value = _number(driver, words)
     if value is not None:
         return value.bit_length()
-    found = re.fullmatch(r'DMA_BIT_MASK\((\w+)\)', _meaning(driver, text(expr)))
+    found = re.fullmatch(r'DMA_BIT_MASK\((\w+)\)', _meaning(driver, words))
     return _number(driver, found[1]) if found else None
 
 

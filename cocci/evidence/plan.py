@@ -318,7 +318,13 @@ class Rule:
 def _key(p: Any) -> Key:
     """spatch's position list (or one of it) as a key."""
     at = p[0] if isinstance(p, (list, tuple)) else p
-    return os.path.realpath(at.file), int(at.line), int(at.column)
+    return _real(at.file), int(at.line), int(at.column)
+
+
+@functools.cache
+def _real(path: str) -> str:
+    """SmPL asks about every statement of a few files."""
+    return os.path.realpath(path)
 
 
 @functools.lru_cache(maxsize=2)
