@@ -48,6 +48,8 @@ def tidy(before: bytes, after: bytes) -> bytes:
         line = calls.aligned(was, line)
         if line.rstrip(b'\r\n') in known:
             moved, rest = {}, False
+        elif not line.strip():
+            line = b'\n'        # an empty line lost what stood beside it
         else:
             loose = _moved(_with_tabs(line), moved)
             line = _ELSE.sub(rb'\1} else', _LABEL.sub(rb'\1', _tight(loose)))
@@ -61,7 +63,31 @@ def tidy(before: bytes, after: bytes) -> bytes:
             rest = was is None or line.count(b'\n') > 1
         calls.follow(was, line)
         out += line.splitlines(keepends=True)
-    return b''.join(out)
+    return b''.join(_bare(out, known))
+
+
+def _bare(lines: list[bytes], known: set[bytes]) -> list[bytes]:
+    """Without the braces that spatch 1.3 puts around one statement that it
+    replaces."""
+    out: list[bytes] = []
+    skip = -1
+    for index, line in enumerate(lines):
+        if index == skip:
+            continue
+        head = line.rstrip()
+        if head.endswith(b') {') and head not in known \
+                and head[:-2] in known and index + 2 < len(lines) \
+                and lines[index + 1].rstrip().endswith(b';') \
+                and lines[index + 2].rstrip() == _lead_of(line) + b'}':
+            skip = index + 2
+            line = head[:-2] + b'\n'
+        out.append(line)
+    return out
+
+
+def _lead_of(line: bytes) -> bytes:
+    """The blanks at the start of a line."""
+    return line[:len(line) - len(line.lstrip())]
 
 
 def _joined(out: list[bytes], rest: bool, line: bytes) -> bytes:
@@ -83,15 +109,20 @@ def _old_lines(old: list[bytes], new: list[bytes]) -> list[bytes | None]:
     head = 0
     while head < min(len(old), len(new)) and old[head] == new[head]:
         head += 1
+    tail = 0
+    while tail < min(len(old), len(new)) - head \
+            and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
     out: list[bytes | None] = list(old[:head])
-    matcher = difflib.SequenceMatcher(None, old[head:], new[head:],
-                                      autojunk=False)
+    matcher = difflib.SequenceMatcher(
+        None, old[head:len(old) - tail], new[head:len(new) - tail],
+        autojunk=False)
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
         if i2 - i1 == j2 - j1:
             out += old[head + i1:head + i2]
         else:
             out += _alike(old[head + i1:head + i2], new[head + j1:head + j2])
-    return out
+    return out + list(old[len(old) - tail:])
 
 
 def _alike(old: list[bytes], new: list[bytes]) -> list[bytes | None]:

@@ -93,3 +93,26 @@ def test_else_stands_off_its_brace() -> None:
     assert layout.tidy(b'', b'\t}else {\n') == b'\t} else {\n'
     assert layout.tidy(b'\t}else {\n', b'\t}else {\nx;\n') \
         == b'\t}else {\nx;\n'
+
+
+def test_an_empty_line_stays_empty() -> None:
+    assert layout.tidy(b'\tx;\n\n\treturn 0;\n', b'\t\n\treturn 0;\n') \
+        == b'\n\treturn 0;\n'
+
+
+@pytest.mark.parametrize('before, after, laid_out', [
+    (b'\tif (a)\n\t\tgoto out;\n', b'\tif (a) {\n\t\treturn b;\n\t}\n',
+     b'\tif (a)\n\t\treturn b;\n'),
+    # what was there stays
+    (b'\tif (a) {\n\t\tgoto out;\n\t}\n',
+     b'\tif (a) {\n\t\treturn b;\n\t}\n',
+     b'\tif (a) {\n\t\treturn b;\n\t}\n'),
+    # two statements need them, and a branch of an else is not taken apart
+    (b'\tif (a)\n\t\tx;\n', b'\tif (a) {\n\t\ty;\n\t\tz;\n\t}\n',
+     b'\tif (a) {\n\t\ty;\n\t\tz;\n\t}\n'),
+    (b'\tif (a)\n\t\tx;\n\telse\n\t\ty;\n',
+     b'\tif (a) {\n\t\tz;\n\t} else\n\t\ty;\n',
+     b'\tif (a) {\n\t\tz;\n\t} else\n\t\ty;\n')])
+def test_braces_around_one_statement(before: bytes, after: bytes,
+                                     laid_out: bytes) -> None:
+    assert layout.tidy(before, after) == laid_out

@@ -10,7 +10,6 @@ import os
 import re
 from typing import NamedTuple
 
-from . import cparse as c
 from .driver import Driver, Place, strip, text
 from .reach import Reach
 
