@@ -120,7 +120,9 @@ def read(tree: Tree, drivers: Iterable[kbuild.Driver], rules: list[Rule],
                 if path not in skipped:
                     skipped.add(path)
                     coverage.skipped.append(
-                        (tree.shown(tree.relative(path)), str(why)))
+                        (tree.shown(tree.relative(path)), '%s%s' % (
+                            why, '; the other files of its driver are left, '
+                            'too' if len(driver.files) > 1 else '')))
         for path, file in files.items():
             if path not in counted:
                 counted.add(path)

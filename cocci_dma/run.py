@@ -20,6 +20,8 @@ from .findings import (Coverage, Finding, Evidence, finish, from_event,
 from .rules import Rule
 from .spatch import TIME_LIMIT, Group, Run, Spatch
 
+from evidence.plan import MARK  # from cocci/: see the package's __init__
+
 #: A conversion that still changes something in this round will never settle.
 ROUNDS = 4
 
@@ -277,6 +279,14 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
                                else Group(tuple(state), tuple(state)))
             after = {path: layout.tidy(state.get(path, b''), content)
                      for path, content in copy.contents().items()}
+            for path, content in after.items():
+                left = MARK.search(content)
+                if left and left[0] not in state.get(path, b''):
+                    part.coverage.failures.append(
+                        '%s: %s: spatch left a call half rewritten in %s; '
+                        'nothing of this driver was changed' % (
+                            work.name, rule.name, path))
+                    raise _Failed
             told = _Lines(original, state)
             found = [mapped(from_event(event), told) for event in run.events]
             if after == state:

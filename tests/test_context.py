@@ -6,6 +6,8 @@ change that takes the proof away.
 """
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from evidence import gfp
@@ -567,3 +569,68 @@ def test_one_less_proof(before: str, safe: str) -> None:
         'return 0; }\n'
     assert flag(helpers + UNKNOWN % (before + ' ALLOC')) == 'GFP_ATOMIC'
     assert flag(helpers + UNKNOWN % (safe + ' ALLOC')) == 'GFP_KERNEL'
+
+
+# --------------------------------------------- what was not understood as code
+
+HIDDEN = """
+#define ENTER spin_lock(&p->lock)
+#define foo_take spin_lock
+#define DEBUG_ENTER printk("enter\\n");
+#define LOCKED(p) for (spin_lock(&(p)->lock); p->on; spin_unlock(&(p)->lock))
+#define WITH(p, x) do { spin_lock(&(p)->lock); x; spin_unlock(&(p)->lock); \\
+} while (0)
+#define CHECK do { if (!p) return 0; } while (0)
+"""
+
+
+@pytest.mark.parametrize('code, expected', [
+    ('ENTER; ALLOC', 'GFP_ATOMIC'),
+    ('CHECK; ALLOC', 'GFP_KERNEL'),
+    ('foo_take(&p->lock); ALLOC', 'GFP_ATOMIC'),
+    ('DEBUG_ENTER\nspin_lock(&p->lock); ALLOC', 'GFP_ATOMIC'),
+    ('DEBUG_ENTER\nx(p); ALLOC', 'GFP_KERNEL'),
+    ('LOCKED(p) { ALLOC }', 'GFP_ATOMIC'),
+    ('WITH(p, p->x = dma_alloc_coherent(d, 1, &h, F));', 'GFP_ATOMIC'),
+    ('WITH(p, p->x = 1); ALLOC', 'GFP_KERNEL'),
+    ('FOO_DISABLE_INTERRUPTS(); ALLOC', 'GFP_ATOMIC')])
+def test_locks_that_are_no_calls(code: str, expected: str) -> None:
+    assert flag(HIDDEN + PCI % code) == expected
+
+
+@pytest.mark.parametrize('handler, expected', [
+    ('', 'GFP_KERNEL'),
+    ('static irqreturn_t foo_irq FOO_ARGS { foo_fill(dev); return 1; }',
+     'GFP_ATOMIC'),
+    ('static irqreturn_t foo_irq(irq, dev) int irq; void *dev; '
+     '{ foo_fill(dev); return 1; }', 'GFP_ATOMIC'),
+    ('static irqreturn_t foo_irq(int irq, void *dev) '
+     '{ DEBUG_ENTER foo_fill(dev); return 1; }', 'GFP_ATOMIC')])
+def test_callers_that_are_not_understood(handler: str, expected: str) -> None:
+    fill = 'static void foo_fill(struct foo *p) { ALLOC }\n'
+    assert flag(fill + handler + PCI % 'foo_fill(p);') == expected
+
+
+@pytest.mark.parametrize('other, expected', [
+    ('int other(void) { return 0; }', 'GFP_KERNEL'),
+    ('void other_irq(struct foo *p) { foo_fill(p); }', 'GFP_ATOMIC')])
+def test_a_source_beside_the_driver(tmp_path: Path, other: str,
+                                    expected: str) -> None:
+    """A Makefile may hide that it belongs to the driver."""
+    files = {'foo.h': 'void foo_fill(struct foo *p);\n',
+             'foo.c': '#include "foo.h"\nvoid foo_fill(struct foo *p) '
+             '{ ALLOC }\n' + PCI % 'foo_fill(p);',
+             'other.c': '#include "foo.h"\n' + other}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text.replace('ALLOC', ALLOC))
+    driver = Driver([str(tmp_path / name) for name in ('foo.c', 'foo.h')])
+    func, = driver.functions_with('dma_alloc_coherent')
+    call, = [k for k in func.calls() if k.name == 'dma_alloc_coherent']
+    assert gfp.decide(driver, func, call).flag == expected
+
+
+@pytest.mark.parametrize('include, expected', [
+    ('#include <linux/pci.h>', 'GFP_KERNEL'), ('#include "bar.h"', 'GFP_KERNEL'),
+    ('#include "osal.h"', 'GFP_ATOMIC'), ('#include <osal.h>', 'GFP_ATOMIC')])
+def test_a_header_that_was_not_found(include: str, expected: str) -> None:
+    assert flag(include + '\n' + PCI % 'ALLOC', bar='') == expected

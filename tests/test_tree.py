@@ -114,4 +114,6 @@ def test_spatch_over_some_folders(drivers: Path) -> None:
     result: dict[str, Any] = json.loads(run.stdout)
     assert not result['coverage']['timeouts']
     found = Counter(f['rule'] for f in result['findings'])
-    assert all(found[rule.name] for rule in rules.load()), found
+    # of the pci_* wrappers this kernel has none left
+    assert all(found[rule.name] for rule in rules.load()
+               if rule.name != 'pci_dma_compat'), found

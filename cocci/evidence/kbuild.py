@@ -439,9 +439,9 @@ def _place_of(header: str) -> str:
 
 
 def _neighbours(folder: str) -> list[str]:
-    """Files beside `folder`'s, in its subfolders and in sibling folders."""
+    """Files beside `folder`'s, above it, in subfolders and sibling folders."""
     above = os.path.normpath(os.path.join(folder, '..'))
-    folders = [folder]
+    folders = [folder, above]
     for base in (folder, above):
         try:
             with os.scandir(base or '.') as entries:
@@ -491,7 +491,7 @@ def _users(header: str) -> tuple[str, ...]:
 def other_users(header: str, driver: Driver) -> list[str]:
     """The .c files near `header` that include it but are not of `driver`.
 
-    Looked for beside the header, in subfolders and in sibling folders.  In a
+    Looked for beside the header, above, in subfolders and sibling folders.  In a
     scratch copy of the front door the tree that it was copied from is asked;
     the paths are then those of that tree.
     """

@@ -91,6 +91,7 @@ _HARMLESS = re.compile(
     r'|set_bit|vlock|spi_|spinlock_t|gpio|locks?_?held|_pll|pll_', re.I)
 _LOCKISH = re.compile(r'(?:^|_|[a-z](?=[A-Z]))(?P<un>un)?lock(?:_|$|s$|[A-Z])'
                       r'|spin_?lock|critical|irq_?save|irqs?_?(off|disable)|'
+                      r'(dis|en)able_?(int|irq)|(interrupts?|ints?)_?(dis|en)able|'
                       r'(?:^|_)(acquire|release)(_|$).*lock|bh_disable|'
                       r'preempt_(dis|en)|kmap_atomic', re.I)
 _ENDING = re.compile(r'(?:^|_|(?<=[a-z])(?=[A-Z]))(?:un_?lock|(?i:unlock|'
@@ -200,6 +201,7 @@ class Locks:
         self._open: set[int] = set()
         self._states: dict[int, dict[int, State]] = {}
         self._graphs: dict[int, Graph] = {}
+        self._unread: dict[int, list[Lock]] = {}
         self._must: dict[int, dict[int, frozenset[Lock] | None]] = {}
 
     # -- questions
@@ -213,7 +215,7 @@ class Locks:
 
     def at(self, func: c.Function, node: c.Node) -> State:
         """What the function itself holds, or has given back, at a node."""
-        scoped = self._scoped(func, node)
+        scoped = self._scoped(func, node) + self._hidden(func)
         if not self._concerned(func):
             return State(frozenset((k.same, 1, k) for k in scoped))
         steps = self.graph(func)
@@ -383,13 +385,44 @@ class Locks:
                     out += self._guard(stmt, func)
             if isinstance(above, c.Call) and above is not node and (
                     self.driver.macro(above.name) is not None
-                    and self.effect(above, func)
+                    and self._locks_within(above.name)
                     or re.search(r'lock_irq|atomic', above.name)
                     and not self.driver.definitions(above.name)):
                 out.append(Lock('scope', above.name, above.name, func.path,
                                 above.first.line))
             below = above
         return out
+
+    def _hidden(self, func: c.Function) -> list[Lock]:
+        """Locks that are no calls to us: behind a macro that is no statement,
+        in one without parentheses, or in the head of a loop that a macro
+        makes.  Where they end is not known."""
+        if id(func) not in self._unread:
+            seen = {call.func.first.start for call in func.calls()}
+            self._unread[id(func)] = [
+                Lock('unclear', token.text, token.text, func.path, token.line)
+                for token, after in zip(func.tokens, func.tokens[1:])
+                if token.kind == 'id' and self._hides(
+                    token, token.start in seen or after.text != '(')]
+        return self._unread[id(func)]
+
+    def _hides(self, token: Token, known: bool) -> bool:
+        if _SPIN.match(token.text) or token.text in _PAIRS:
+            return not known
+        macro = self.driver.macro(token.text)
+        if macro is None or self.driver.definitions(token.text):
+            return False
+        return (macro.params is None or bool(re.match(r'\s*for\b', macro.body))
+                ) and self._locks_within(token.text)
+
+    def _locks_within(self, name: str, depth: int = 4) -> bool:
+        """Is a lock named in a macro, or in what that is made of?"""
+        macro = self.driver.macro(name)
+        if macro is None:
+            return False
+        words = set(re.findall(r'[A-Za-z_]\w*', macro.body)) - {name}
+        return any(_SPIN.match(w) or w in _PAIRS for w in words) or depth > 0 \
+            and any(self._locks_within(w, depth - 1) for w in sorted(words))
 
     def _guard(self, stmt: c.Stmt, func: c.Function) -> Iterator[Lock]:
         if not isinstance(stmt, c.ExprStmt):

@@ -22,7 +22,7 @@ from .conditions import Conditions
 from .driver import Driver
 from .includes import reaches
 from .pcidevice import NoPciDevice, device
-from .plan import Addition, Edit, Note, Unit
+from .plan import Addition, Edit, Note, Unit, mark
 
 
 class Wrapper(NamedTuple):
@@ -426,8 +426,7 @@ def _mark(units: list[Unit]) -> None:
         for edit in unit.edits:
             if 'kind' in edit.values:
                 values = dict(edit.values)
-                # as long as the name to come: spatch aligns with it
-                mark = 'c' + str(number).zfill(len(values['new']) - 1)
-                edit.values = {'word': mark}
+                name = mark(number, values['new'])
+                edit.values = {'word': name}
                 unit.additions.append(Addition(
-                    (values.pop('kind'), mark), edit.path, values))
+                    (values.pop('kind'), name), edit.path, values))

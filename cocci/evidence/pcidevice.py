@@ -2,8 +2,14 @@
 """The struct device of what a driver passes as its struct pci_dev."""
 from __future__ import annotations
 
+import re
+
 from . import cparse as c
 from .driver import Driver, text
+
+
+_NULL = re.compile(r'^(\(\s*(void|struct pci_dev)\s*\*\s*\)\s*)?'
+                   r'(NULL|0[xX]?0*[uUlL]*)$')
 
 
 class NoPciDevice(Exception):
@@ -23,7 +29,10 @@ def device(driver: Driver, func: c.Function | None, expr: c.Expr,
     def flat(node: c.Expr) -> str:
         return _flat(written, expr.first.start, node, bool(parameters))
 
-    if text(core) in ('NULL', '0'):
+    macro = driver.macro(core.name) if isinstance(core, (c.Id, c.Call)) \
+        and core.name else None
+    if _NULL.match(text(core)) or macro is not None \
+            and _NULL.match(macro.body.strip('() \t')):
         raise NoPciDevice('there is no device, it is NULL: pass the struct '
                           'device that does the DMA')
     if isinstance(core, c.Call) and core.name == 'to_pci_dev' \
@@ -38,7 +47,7 @@ def device(driver: Driver, func: c.Function | None, expr: c.Expr,
             and not parameters:
         return '&%s.dev' % flat(core.arg)
     if isinstance(core, c.Id) and core.name in parameters \
-            or not isinstance(core, (c.Id, c.Member, c.Call, c.Index)):
+            or macro is not None or not isinstance(core, (c.Id, c.Member, c.Call, c.Index)):
         return '&(%s)->dev' % flat(core)
     kind = driver.type_of(core, func)
     if kind is not None and kind.base == 'void' and kind.pointers == 1:

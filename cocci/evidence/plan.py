@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator
 
@@ -19,7 +20,15 @@ from . import cparse as c
 from . import kbuild, report
 from .driver import Driver
 
+#: What a rule may write for a moment, to find a place again; none may be left.
+MARK = re.compile(rb'\bc\d{9,}\b')
+
 Key = tuple[str, int, int]      # real path, line, column as spatch counts
+
+
+def mark(number: int, like: str) -> str:
+    """A name for a place, as long as the one to come: spatch aligns with it."""
+    return 'c' + str(number).zfill(max(len(like) - 1, 9))
 
 
 @dataclass

@@ -444,6 +444,48 @@ def _unseen(driver: Driver, func: c.Function) -> Iterator[Way]:
         yield Way(UNKNOWN, '%s() is not static, and code outside of the driver '
                   'may call it' % func.name, func.path, func.name_token.line)
     yield from _pasted(driver, func)
+    yield from _unread(driver, func)
+    yield from _from_neighbours(driver, func)
+
+
+def _unread(driver: Driver, func: c.Function) -> Iterator[Way]:
+    """What looks like a call, in text that is no code to us: below a macro
+    that is no statement, or in a definition that was not understood."""
+    for source in driver.files_with(func.name):
+        inside = [f for f in source.all_functions() if func.name in f.words
+                  and f.body is not None]
+        read = {node.first.start for f in inside
+                for node in f.mentions(func.name)}
+        read |= {node.first.start for call in source.toplevel_calls
+                 for node in call.walk() if isinstance(node, c.Id)}
+        depth = 0
+        for token, after in zip(source.tokens, source.tokens[1:]):
+            if token.kind == 'op':
+                depth += (token.text == '{') - (token.text == '}')
+            if token.text == func.name and depth > 0 \
+                    and after.text == '(' and token.start not in read \
+                    and not any(f.body is None and f.first.start <= token.start
+                                <= f.last.end for f in source.all_functions()):
+                yield Way(UNKNOWN, 'what calls %s() in line %d was not '
+                          'understood' % (func.name, token.line), source.path,
+                          token.line)
+                break
+
+
+def _from_neighbours(driver: Driver, func: c.Function) -> Iterator[Way]:
+    """Sources beside the driver that include its header may call it, too."""
+    headers = [func.path] if func.path.endswith('.h') else [
+        f.path for f in driver.files_with(func.name)
+        if f.path.endswith('.h') and func.name in f.prototypes] \
+        if not func.static else []
+    word = re.compile(r'\b%s\b' % re.escape(func.name))
+    for header in headers:
+        for path in _shared(header, tuple(driver.paths)):
+            if word.search(_text(path)):
+                yield Way(UNKNOWN, '%s names %s(), and is no part of the '
+                          'driver' % (path, func.name), func.path,
+                          func.name_token.line)
+                return
 
 
 def _module(driver: Driver) -> bool:
