@@ -634,3 +634,20 @@ def test_a_source_beside_the_driver(tmp_path: Path, other: str,
     ('#include "osal.h"', 'GFP_ATOMIC'), ('#include <osal.h>', 'GFP_ATOMIC')])
 def test_a_header_that_was_not_found(include: str, expected: str) -> None:
     assert flag(include + '\n' + PCI % 'ALLOC', bar='') == expected
+
+
+@pytest.mark.parametrize('macro, call, expected', [
+    ('#define CALL(c, op) ((c)->ops->op(c))', 'CALL(p, start);', 'GFP_ATOMIC'),
+    ('#define CALL(c, op) ((c)->ops->st##op(c))', 'CALL(p, art);',
+     'GFP_ATOMIC'),
+    ('#define CALL(c, op) ((c)->ops->op(c))', 'CALL(p, halt);', 'GFP_KERNEL'),
+    ('#define CALL(c, op) op(c)', 'CALL(p, start);', 'GFP_KERNEL')])
+def test_a_field_that_a_macro_is_given(macro: str, call: str,
+                                       expected: str) -> None:
+    assert flag(macro + '''
+struct foo_ops { void (*start)(struct foo *p); void (*halt)(struct foo *p); };
+static void foo_start(struct foo *p) { ALLOC }
+static struct foo_ops ops = { .start = foo_start };
+static irqreturn_t foo_irq(int irq, void *dev) { struct foo *p = dev; %s }
+''' % call + PCI % 'request_irq(1, foo_irq, 0, "a", p); p->ops->start(p);') \
+        == expected

@@ -388,9 +388,29 @@ def _own(driver: Driver, root: Root, func: c.Function) -> Way:
         for macro in source.macros.values():
             if re.search(r'(->|\.)\s*%s\b' % root.member, macro.body):
                 return unknown('which the macro %s uses' % macro.name)
+    macro = _chosen_by_macro(driver, root.member)
+    if macro:
+        return unknown('which the macro %s may choose' % macro)
     if not places:
         return unknown('which nobody was found to call')
     return Way(CALLED, what, root.path, root.line, tuple(places))
+
+
+def _chosen_by_macro(driver: Driver, member: str) -> str:
+    """A macro that takes the name of a field, and is given (a part of) this
+    one somewhere; '' if there is none."""
+    for source in driver.files_with('#define', '# define'):
+        for macro in source.macros.values():
+            if not any(re.search(r'(->|\.)\s*(\w+\s*##\s*)?%s\b' % re.escape(p),
+                                 macro.body) for p in macro.params or ()):
+                continue
+            for user in driver.functions_with(macro.name):
+                if user.body is None or any(
+                        isinstance(strip(a), c.Id) and strip(a).name in member
+                        for call in user.calls() if call.name == macro.name
+                        for a in call.args):
+                    return macro.name
+    return ''
 
 
 def _use(func: c.Function, node: c.Member) -> c.Node | None:
