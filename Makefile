@@ -11,12 +11,13 @@ V ?= 0
 
 # Debian packages: to run the rules; to build and boot what came out; to test
 RUN_PACKAGES := coccinelle libpython3-dev python3 python3-click \
-	python3-filelock python3-rich diffutils
+	python3-diskcache python3-filelock python3-pathspec python3-rich \
+	diffutils
 RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex \
 	gcc libc6-dev libelf-dev lz4 make patch perl python3-jinja2 \
 	python3-pygments qemu-system-x86 xz-utils
-TEST_PACKAGES := chromium python3-html5lib python3-pytest \
-	python3-pytest-xdist
+TEST_PACKAGES := chromium git python3-html5lib python3-jsonschema \
+	python3-pytest python3-pytest-xdist
 
 # What `make runtime` runs
 EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+VERSION = '0.1.0'
+
 #: The semantic patches, and the library that they share with us.
 COCCI = Path(__file__).resolve().parent.parent / 'cocci'
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -20,7 +21,8 @@ import rich.progress
 
 from runtime import bench, kernel, output, table
 
-from . import COCCI, Trouble, doctor, edit, report, rules, run
+from . import (COCCI, Trouble, baseline, config, doctor, edit, formats,
+               groups, merging, report, rules, run)
 
 _MODES = ('report', 'patch', 'context', 'org')
 
@@ -48,8 +50,21 @@ _common = _options(
     click.option('--verbose', '-v', is_flag=True,
                  help='Show every spatch command on stderr.'),
 )
-_format = click.option('--format', 'format_', default='text',
-                       type=click.Choice(('text', 'json')), help='Of stdout.')
+_settings = click.option('--config', metavar='FILE',
+                         type=click.Path(path_type=Path), help='Settings '
+                         '(default: %s here or above, in the repository).'
+                         % config.NAME)
+
+
+def _shard(_context: click.Context, _option: click.Parameter,
+           told: str | None) -> tuple[int, int] | None:
+    """I/N as numbers."""
+    if told is None:
+        return None
+    found = re.fullmatch(r'(\d+)/(\d+)', told)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter('%s: write I/N, with I from 1 to N' % told)
+    return int(found[1]), int(found[2])
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help']})
@@ -64,35 +79,83 @@ def cli() -> None:
 
 @cli.command()
 @_common
-@_format
+@_settings
+@click.option('--format', 'format_', default='text',
+              type=click.Choice(tuple(formats.FORMATS)), help='Of stdout.')
 @click.option('--strict', is_flag=True, help='Exit 2 also when a function '
               'was not parsed or a file was skipped.')
+@click.option('--baseline', 'accepted', metavar='FILE',
+              type=click.Path(path_type=Path),
+              help='Tell only what is not in FILE.')
+@click.option('--update-baseline', is_flag=True,
+              help='Write what is found to the baseline.')
+@click.option('--diff', 'revision', metavar='REV', help='Tell only what came '
+              'in since the branch left REV.')
+@click.option('--shard', metavar='I/N', callback=_shard, help='Only the '
+              'I-th of N parts of the drivers; `merge` puts them together.')
+@click.option('--no-cache', is_flag=True, help='Use and keep no answers of '
+              'other runs.')
 def check(paths: Sequence[str], names: Sequence[str], kdir: str | None,
-          format_: str, strict: bool, **how: Any) -> int:
+          config: Path | None, format_: str, strict: bool,
+          accepted: Path | None, update_baseline: bool, revision: str | None,
+          shard: tuple[int, int] | None, no_cache: bool, **how: Any) -> int:
     """Show what could or should be changed; change nothing."""
-    chosen = rules.select(_rules(), names)
-    with _running(**how) as options:
-        result = run.check(paths, chosen, options, kdir)
-    if format_ == 'json':
-        _out(report.as_json(result))
-    else:
-        _out(report.text(result.findings))
+    settings = _config(config)
+    chosen = _chosen(names, settings)
+    if accepted is None and settings.baseline:
+        accepted = Path(settings.baseline)
+    if update_baseline and accepted is None:
+        raise Trouble('--update-baseline: name the file with --baseline')
+    if update_baseline and (revision or shard):
+        raise Trouble('--update-baseline: a baseline is made of all findings: '
+                      'leave out --diff and --shard')
+    known = None if accepted is None or update_baseline \
+        else baseline.load(accepted)
+    with _documented(format_), _running(settings, **how) as options:
+        options.cache = not no_cache
+        options.shard = shard
+        result = run.check(paths, chosen, options, kdir, revision)
+        if update_baseline:
+            baseline.save(accepted, result.findings)
+            result.findings = []
+        gone = 0
+        if known is not None:
+            result.findings, listed, gone = known.sift(result.findings)
+            result.suppressed += listed
+        _out(formats.FORMATS[format_](result, _rules()))
+    if gone and not (revision or shard):
+        _err('note: %d findings of %s are gone: --update-baseline takes them '
+             'out\n' % (gone, accepted))
     missed = result.coverage.unparsed or result.coverage.skipped
     return _finish(result, 1 if result.findings else 0,
                    incomplete=strict and bool(missed))
 
 
 @cli.command()
+@click.argument('files', metavar='FILE...', nargs=-1, required=True,
+                type=click.Path(path_type=Path))
+def merge(files: Sequence[Path]) -> int:
+    """Put the outputs of all shards (JSON or SARIF) together, on stdout."""
+    whole, found, complete = merging.merge(files)
+    _out(whole)
+    return (1 if found else 0) if complete else 2
+
+
+@cli.command()
 @_common
-@_format
+@_settings
+@click.option('--format', 'format_', default='text',
+              type=click.Choice(('text', 'json')), help='Of stdout.')
 @click.option('--in-place', is_flag=True, help='Rewrite the files.')
 @click.option('--evidence', is_flag=True, help='Also say on stderr what was '
               'proven of the converted places, such as why an allocation may '
               'sleep; JSON always holds it.')
 def convert(paths: Sequence[str], names: Sequence[str], kdir: str | None,
-            format_: str, in_place: bool, evidence: bool, **how: Any) -> int:
+            config: Path | None, format_: str, in_place: bool, evidence: bool,
+            **how: Any) -> int:
     """Convert drivers: a diff on stdout, refusals on stderr."""
-    chosen = rules.select(_rules(), names)
+    settings = _config(config)
+    chosen = _chosen(names, settings)
     for rule in chosen:
         if names and not rule.converts:
             raise Trouble('rule %s only reports: use `cocci-dma check`'
@@ -100,7 +163,7 @@ def convert(paths: Sequence[str], names: Sequence[str], kdir: str | None,
     with contextlib.ExitStack() as held:
         if in_place:
             held.enter_context(edit.locked(paths))
-        with _running(**how) as options:
+        with _running(settings, **how) as options:
             result = run.convert(paths, chosen, options, kdir,
                                  writable=edit.require_writable
                                  if in_place else None)
@@ -121,9 +184,10 @@ def convert(paths: Sequence[str], names: Sequence[str], kdir: str | None,
 
 @cli.command()
 @_common
+@_settings
 @click.option('--mode', default='report', metavar='|'.join(_MODES))
 def coccicheck(paths: Sequence[str], names: Sequence[str], kdir: str | None,
-               mode: str, **how: Any) -> int:
+               config: Path | None, mode: str, **how: Any) -> int:
     """Do what the kernel's `make coccicheck` does, for whole drivers.
 
     As there, findings are no failure.
@@ -131,17 +195,19 @@ def coccicheck(paths: Sequence[str], names: Sequence[str], kdir: str | None,
     if mode not in _MODES:
         raise Trouble('unknown MODE %s: it is one of %s'
                       % (mode, ', '.join(_MODES)))
-    chosen = rules.select(_rules(), names)
-    with _running(**how) as options:
+    settings = _config(config)
+    chosen = _chosen(names, settings)
+    with _running(settings, **how) as options:
         if mode == 'patch':
             result = run.convert(paths, chosen, options, kdir)
             _out(report.diff(result.edits))
             _err(report.where_to_apply(result.tree, result.edits))
             _err(report.left_over(result.findings))
         elif mode == 'context':
-            result = run.check(paths, chosen, options, kdir, mode='context')
+            result = run.context(paths, chosen, options, kdir)
             _out(result.output)
         else:
+            options.cache = True
             result = run.check(paths, chosen, options, kdir)
             show = report.org if mode == 'org' else report.text
             _out(show(result.findings))
@@ -239,13 +305,8 @@ def list_rules() -> int:
 def explain(rule: str) -> int:
     """Print what RULE does, why, and when it refuses."""
     chosen = rules.select(_rules(), [rule])[0]
-    page = COCCI.parent / 'docs' / 'rules' / (chosen.name + '.md')
-    if page.exists():
-        _out(page.read_text(encoding='utf-8'))
-    else:
-        _out('%s\n\n%s\n\n%s\n\nConfidence: %s\n'
-             % (chosen.name, chosen.summary, chosen.caveats,
-                chosen.confidence))
+    _out(chosen.page or '%s\n\n%s\n\n%s\n\nConfidence: %s\n' % (
+        chosen.name, chosen.summary, chosen.caveats, chosen.confidence))
     return 0
 
 
@@ -269,12 +330,39 @@ def _rules() -> list[rules.Rule]:
     return rules.load(click.get_current_context().obj)
 
 
+def _config(named: Path | None) -> config.Config:
+    """The settings that hold here.  Raises Trouble."""
+    return config.load(named or config.find(), _rules())
+
+
+def _chosen(names: Sequence[str], settings: config.Config
+            ) -> list[rules.Rule]:
+    """The rules of these names; without one, those of the settings."""
+    return rules.select(_rules(), names) if names \
+        else settings.rules(_rules())
+
+
 @contextlib.contextmanager
-def _running(jobs: int, net: bool, verbose: bool) -> Iterator[run.Options]:
+def _running(settings: config.Config, jobs: int, net: bool, verbose: bool
+             ) -> Iterator[run.Options]:
     """Options for a run, with a progress bar when somebody watches."""
     with _progress('drivers', not verbose) as progress:
-        yield run.Options(jobs=jobs, net=net, verbose=verbose,
-                          progress=progress)
+        yield run.Options(jobs=jobs, net=net or settings.net, verbose=verbose,
+                          progress=progress, config=settings,
+                          known_rules=[rule.name for rule in _rules()])
+
+
+@contextlib.contextmanager
+def _documented(format_: str) -> Iterator[None]:
+    """Also say in the document that is made why there is no result."""
+    try:
+        yield
+    except Trouble as error:
+        if format_ in formats.DOCUMENTS:
+            nothing = run.Result(groups.Tree(os.getcwd()))
+            nothing.coverage.failures.append(str(error))
+            _out(formats.FORMATS[format_](nothing, _rules()))
+        raise
 
 
 @contextlib.contextmanager
@@ -315,6 +403,8 @@ def _err(said: str) -> None:
 
 def _finish(result: run.Result, code: int, incomplete: bool = False) -> int:
     """Tell what was covered and what failed; the exit code."""
+    for note in result.notes:
+        _err('note: %s\n' % note)
     _err(report.coverage_line(result.coverage))
     for failure in result.coverage.failures:
         _err('cocci-dma: %s\n' % failure)

@@ -13,7 +13,9 @@ from . import Trouble, spatch
 #: Python module -> Debian package.  Without these nothing runs.
 MODULES = {
     'click': 'python3-click',
+    'diskcache': 'python3-diskcache',
     'filelock': 'python3-filelock',
+    'pathspec': 'python3-pathspec',
     'rich': 'python3-rich',
 }
 
@@ -24,6 +26,7 @@ RUNTIME_MODULES = {
 }
 TEST_MODULES = {
     'html5lib': 'python3-html5lib',
+    'jsonschema': 'python3-jsonschema',
     'pytest': 'python3-pytest',
     'xdist': 'python3-pytest-xdist',
 }
@@ -44,8 +47,8 @@ RUNTIME_PROGRAMS = {
     'busybox': 'busybox-static',
 }
 
-#: To look at the bench's pages as people do.
-TEST_PROGRAMS = {'chromium': 'chromium'}
+#: To look at the bench's pages as people do, and at what a branch changed.
+TEST_PROGRAMS = {'chromium': 'chromium', 'git': 'git'}
 
 
 @dataclass(frozen=True)

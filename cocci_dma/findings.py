@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterable, Mapping
 from . import Trouble
 
 KINDS = ('fix', 'finding', 'refusal', 'unparsed')
+SEVERITIES = ('error', 'warning', 'note')
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,24 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Change:
+    """Of a file: `lines` lines from `line` on that become `text`."""
+
+    path: str
+    line: int
+    lines: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Finding:
     """A site that a rule recognised.
 
     kind: `fix` can be converted, `finding` is for a human to mend, `refusal`
     must not be converted (the message says why), `unparsed` is a candidate in
-    a function that spatch could not parse.
+    a function that spatch could not parse.  changes: what its rule makes of
+    the driver; where several findings are converted together, the first of
+    them has it.  code: the line, without its white space.
     """
 
     rule: str
@@ -44,6 +57,8 @@ class Finding:
     message: str
     evidence: tuple[Evidence, ...] = ()
     fingerprint: str = field(default='', compare=False)
+    code: str = field(default='', compare=False)
+    changes: tuple[Change, ...] = field(default=(), compare=False)
 
     def key(self) -> tuple[Any, ...]:
         """Place first: the order in which findings are shown."""
@@ -102,8 +117,21 @@ def finish(findings: Iterable[Finding],
         digest = hashlib.sha1('\0'.join((*same, str(seen[same])))
                               .encode('utf-8', 'surrogateescape'))
         seen[same] += 1
-        finished.append(replace(finding, fingerprint=digest.hexdigest()))
+        finished.append(replace(finding, fingerprint=digest.hexdigest(),
+                                code=text))
     return finished
+
+
+@dataclass(frozen=True)
+class Known:
+    """A finding that is not shown, for somebody has spoken of it before.
+
+    kind is SARIF's word: `inSource` for a comment, `external` for a baseline.
+    """
+
+    finding: Finding
+    kind: str
+    reason: str
 
 
 @dataclass

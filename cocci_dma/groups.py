@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From what the user named to drivers, read and ready to be worked on."""
+"""From what the user named to drivers, ready to be worked on."""
 from __future__ import annotations
 
+import hashlib
 import os
+import zlib
 from dataclasses import dataclass
-from typing import Iterable, Iterator
+from typing import (Callable, Iterable, Iterator, Mapping, NamedTuple,
+                    TypeVar)
 
 from . import Trouble, source
+from .cache import Cache
+from .facts import Facts, Signature, signature
 from .findings import Coverage
 from .rules import Rule
 
@@ -36,13 +41,43 @@ class Tree:
         return os.path.join('/', path) if self.base == '/' else path
 
 
+class Files(Mapping[str, source.Source]):
+    """Files by path relative to base, read when somebody wants one."""
+
+    def __init__(self, tree: Tree, paths: Iterable[str]):
+        """paths: absolute."""
+        self._paths = {tree.relative(path): path for path in paths}
+        self._read: dict[str, source.Source] = {}
+
+    def __getitem__(self, path: str) -> source.Source:
+        if path not in self._read:
+            self._read[path] = source.read(self._paths[path])
+        return self._read[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def forget(self) -> None:
+        """Give back the memory of what was read."""
+        self._read.clear()
+
+
 @dataclass
 class Work:
-    """A driver whose files have been read (keys: paths relative to base)."""
+    """A driver.  words: those of the facts that occur in its files."""
 
     name: str
-    files: dict[str, source.Source]
+    files: Mapping[str, source.Source]
     size: int
+    words: frozenset[str] = frozenset()
+
+    def forget(self) -> None:
+        """Give back the memory of what was read."""
+        if isinstance(self.files, Files):
+            self.files.forget()
 
 
 def kernel_tree(folder: str) -> str:
@@ -54,22 +89,15 @@ def kernel_tree(folder: str) -> str:
     return os.path.realpath(folder)
 
 
-def find(paths: Iterable[str],
-         kdir: str | None = None) -> tuple[Tree, list[kbuild.Driver]]:
+def find(paths: Iterable[str], kdir: str | None, facts: Facts,
+         cache: Cache) -> tuple[Tree, list[kbuild.Driver]]:
     """The drivers that `paths` name, and the folder to show paths from.
 
     A path that does not exist is looked up in `kdir` as well.
     """
     top = kernel_tree(kdir) if kdir else None
     named = [_located(path, top) for path in paths]
-    drivers: list[kbuild.Driver] = []
-    for path in named:
-        drivers += kbuild.drivers([path])
-        if not any(_below(file, path) for driver in drivers
-                   for file in driver.files):
-            raise Trouble('%s: no C files in it: name a folder that holds '
-                          'the source of a driver' % path)
-    drivers = list({driver.files: driver for driver in drivers}.values())
+    drivers = _drivers(named, facts, cache)
     files = {file for driver in drivers for file in driver.files}
     for base in (top, os.getcwd()):
         if base and all(_below(file, base) for file in files):
@@ -77,8 +105,117 @@ def find(paths: Iterable[str],
     return Tree('/'), drivers
 
 
+class _Seen(NamedTuple):
+    """What grouping depends on: it holds while none of this changes."""
+
+    folders: dict[str, bytes]           # what they list
+    files: dict[str, Signature]         # what was read
+    includes: bytes                     # of all sources that were named
+
+
+def _drivers(named: list[str], facts: Facts,
+             cache: Cache) -> list[kbuild.Driver]:
+    """The drivers below absolute paths, each once."""
+    sources = list(_sources(named))
+    kbuild.known_includes.update(_includes(sources, facts))
+    includes = hashlib.sha1(repr([
+        (path, kbuild.known_includes.get(path)) for path in sources]
+    ).encode('utf-8', 'surrogateescape')).digest()
+    kept: tuple[_Seen, list[kbuild.Driver]] | None = cache.get(
+        'drivers', named)
+    if kept is not None:
+        seen, drivers = kept
+        if seen.includes == includes \
+                and all(_listed(f) == was for f, was in seen.folders.items()) \
+                and all(signature(f) == was for f, was in seen.files.items()):
+            return drivers
+    drivers = []
+    for path in named:
+        drivers += kbuild.drivers([path])
+        if not any(_below(file, path) for driver in drivers
+                   for file in driver.files):
+            raise Trouble('%s: no C files in it: name a folder that holds '
+                          'the source of a driver' % path)
+    drivers = list({driver.files: driver for driver in drivers}.values())
+    seen = _Seen({folder: _listed(folder) for folder in kbuild.looked_in},
+                 {path: signature(path) for path in kbuild.read_files},
+                 includes)
+    cache.put((seen, drivers), 'drivers', named)
+    return drivers
+
+
+def _sources(named: Iterable[str]) -> Iterator[str]:
+    """The C files at or below paths, in order."""
+    for path in named:
+        if not os.path.isdir(path):
+            yield path
+        for folder, subfolders, names in os.walk(path):
+            subfolders.sort()
+            for name in sorted(names):
+                if name.endswith(('.c', '.h')):
+                    yield os.path.join(folder, name)
+
+
+def _includes(sources: Iterable[str],
+              facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for path in sources:
+        try:
+            yield path, facts.of(path).includes
+        except Trouble:     # told when it turns out to belong to a driver
+            continue
+
+
+def _listed(folder: str) -> bytes:
+    """A digest of what a folder holds, as far as it matters to Kbuild."""
+    digest = hashlib.sha1()
+    try:
+        with os.scandir(folder or '.') as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.endswith(('.c', '.h')) or entry.name in (
+                        'Kbuild', 'Makefile', 'MAINTAINERS', '.git') \
+                        or entry.is_dir(follow_symlinks=False):
+                    digest.update(b'%d%s\0' % (entry.is_symlink(),
+                                               os.fsencode(entry.name)))
+    except OSError:
+        return b''
+    return digest.digest()
+
+
 def _below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip('/') + '/')
+
+
+def shard(tree: Tree, drivers: list[kbuild.Driver], number: int,
+          of: int) -> list[kbuild.Driver]:
+    """The drivers of one of `of` parts (from 1); those that share a file are
+    in one."""
+    return [driver for chain in chains(drivers, lambda d: d.files)
+            if zlib.crc32(os.fsencode(tree.relative(min(
+                min(driver.files) for driver in chain)))) % of == number - 1
+            for driver in chain]
+
+
+_Any = TypeVar('_Any')
+
+
+def chains(every: Iterable[_Any],
+           files: Callable[[_Any], Iterable[str]]) -> list[list[_Any]]:
+    """Drivers that share a file (a header), put together, in order."""
+    above: dict[str, str] = {}
+
+    def top(path: str) -> str:
+        while above.setdefault(path, path) != path:
+            above[path] = path = above[above[path]]
+        return path
+
+    members = [(driver, list(files(driver))) for driver in every]
+    for _, paths in members:
+        for path in paths[1:]:
+            above[top(path)] = top(paths[0])
+    chain_of: dict[str, list[_Any]] = {}
+    for driver, paths in members:
+        chain_of.setdefault(top(paths[0]), []).append(driver)
+    return list(chain_of.values())
 
 
 def _located(path: str, top: str | None) -> str:
@@ -101,35 +238,36 @@ def _located(path: str, top: str | None) -> str:
 
 
 def read(tree: Tree, drivers: Iterable[kbuild.Driver], rules: list[Rule],
-         coverage: Coverage) -> Iterator[Work]:
-    """Drivers that a rule may concern, read; the others are only counted.
+         coverage: Coverage, facts: Facts,
+         also: frozenset[str] = frozenset()) -> Iterator[Work]:
+    """Drivers that a rule may concern, or that hold a word of `also`; the
+    others are only counted.
 
     A driver with a file that is no text is skipped whole, and noted: what
     cannot be seen in full must not be judged.
     """
     counted: set[str] = set()
-    skipped: set[str] = set()
     for driver in drivers:
-        files: dict[str, source.Source] = {}
         usable = True
+        words: frozenset[str] = frozenset()
+        size = 0
         for path in driver.files:
-            try:
-                files[tree.relative(path)] = source.read(path)
-            except source.Unusable as why:
-                usable = False
-                if path not in skipped:
-                    skipped.add(path)
-                    coverage.skipped.append(
-                        (tree.shown(tree.relative(path)), '%s%s' % (
-                            why, '; the other files of its driver are left, '
-                            'too' if len(driver.files) > 1 else '')))
-        for path, file in files.items():
-            if path not in counted:
-                counted.add(path)
+            fact = facts.of(path)
+            words |= fact.words
+            size += fact.size
+            usable = usable and not fact.problem
+            if path in counted:
+                continue
+            counted.add(path)
+            if fact.problem:
+                coverage.skipped.append(
+                    (tree.shown(tree.relative(path)), '%s%s' % (
+                        fact.problem, '; the other files of its driver are '
+                        'left, too' if len(driver.files) > 1 else '')))
+            else:
                 coverage.files += 1
-                coverage.functions += source.count_functions(file.content)
-        concerned = any(rule.concerns(file.original)
-                        for file in files.values() for rule in rules)
-        if usable and concerned:
-            yield Work(driver.name, files,
-                       sum(len(file.original) for file in files.values()))
+                coverage.functions += fact.functions
+        if usable and (words & also or any(
+                not rule.keywords or not words.isdisjoint(rule.keywords)
+                for rule in rules)):
+            yield Work(driver.name, Files(tree, driver.files), size, words)

@@ -7,8 +7,9 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from typing import Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
 #: Variables that would change what make and gcc do.
 _UNWANTED = re.compile(r'MAKE|MFLAGS$|GNUMAKEFLAGS$|K?BUILD_|KCONFIG_|KCFLAGS$'
@@ -21,6 +22,44 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+class Interrupted(Exception):
+    """Nothing more is started."""
+
+
+class Live:
+    """The processes that run, so that all can be ended at once.
+
+    Safe to be used from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def start(self, command: Sequence[str],
+              **how: Any) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own.  Raises Interrupted."""
+        with self._lock:
+            if self._stopped:
+                raise Interrupted
+            process = subprocess.Popen(command, start_new_session=True, **how)
+            self._running.add(process)
+            return process
+
+    def ended(self, process: subprocess.Popen[bytes]) -> None:
+        """A process need not be ended any more."""
+        with self._lock:
+            self._running.discard(process)
+
+    def stop(self) -> None:
+        """Kill everything that runs, and start nothing more."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                kill(process)
 
 
 def remove(folder: str | os.PathLike[str]) -> None:

@@ -64,7 +64,11 @@ def as_json(result: Result, diff: bytes | None = None) -> str:
     """The whole result; with the diff, for a conversion."""
     coverage = result.coverage
     whole: dict[str, Any] = {
-        'findings': [asdict(f) for f in result.findings],
+        'findings': [_as_dict(f) for f in result.findings],
+        'suppressed': [{'finding': _as_dict(known.finding),
+                        'kind': known.kind, 'reason': known.reason}
+                       for known in sorted(result.suppressed,
+                                           key=lambda k: k.finding.key())],
         'coverage': {
             'files': coverage.files,
             'functions': coverage.functions,
@@ -80,6 +84,41 @@ def as_json(result: Result, diff: bytes | None = None) -> str:
     if diff is not None:
         whole['diff'] = diff.decode('utf-8', 'surrogateescape')
     return json.dumps(whole, indent=2) + '\n'
+
+
+def _as_dict(finding: Finding) -> dict[str, Any]:
+    told = asdict(finding)
+    del told['code']
+    if not finding.changes:
+        del told['changes']
+    return told
+
+
+#: How GitHub's workflow commands are escaped.
+_DATA = {'%': '%25', '\r': '%0D', '\n': '%0A'}
+_PROPERTY = _DATA | {':': '%3A', ',': '%2C'}
+
+
+def github(result: Result) -> str:
+    """Annotations for a GitHub workflow, which prints them on its stdout."""
+    out = []
+    for f in result.findings:
+        said = '\n'.join([f.message, *('%s:%d: %s' % (e.path, e.line, e.message)
+                                       for e in f.evidence)])
+        out.append('::%s file=%s,line=%d,col=%d,title=%s::%s\n' % (
+            'notice' if f.severity == 'note' else f.severity,
+            _escaped(f.path, _PROPERTY), f.line, f.column,
+            _escaped('%s [%s]' % (word(f), f.rule), _PROPERTY),
+            _escaped(said, _DATA)))
+    for failure in (*result.coverage.failures, *(
+            '%s: took too long' % name
+            for name in result.coverage.timeouts)):
+        out.append('::error title=cocci-dma::%s\n' % _escaped(failure, _DATA))
+    return ''.join(out)
+
+
+def _escaped(said: str, escapes: dict[str, str]) -> str:
+    return said.translate(str.maketrans(escapes))
 
 
 def coverage_line(coverage: Coverage) -> str:

@@ -23,12 +23,16 @@ ORDER = (
 )
 
 
+#: Where the pages of our rules are.
+PAGES = COCCI.parent / 'docs' / 'rules'
+
+
 @dataclass(frozen=True)
 class Rule:
     """One semantic patch.
 
     by_file: spatch need only see the files that hold a keyword, since no place
-    is rewritten because of another file.
+    is rewritten because of another file.  default: does it run unasked?
     """
 
     name: str
@@ -41,6 +45,21 @@ class Rule:
     requires: str
     virtuals: frozenset[str]
     by_file: bool = False
+    default: bool = True
+
+    @property
+    def decides(self) -> bool:
+        """Has it a decision in Python, which can be asked without spatch?"""
+        return self.path.parent.joinpath(
+            'evidence', self.name + '.py').exists()
+
+    @property
+    def page(self) -> str:
+        """Its documentation, as Markdown; '' when it has no page."""
+        try:
+            return (PAGES / (self.name + '.md')).read_text(encoding='utf-8')
+        except FileNotFoundError:
+            return ''
 
     @property
     def converts(self) -> bool:
@@ -80,7 +99,8 @@ def _parse(path: Path) -> Rule:
                 field('Confidence'),
                 tuple(re.findall(r'\w+', field('Keywords'))),
                 tuple(field('Options').split()), field('Requires'),
-                frozenset(virtuals), field('Scope') == 'file')
+                frozenset(virtuals), field('Scope') == 'file',
+                field('Default') != 'off')
 
 
 def load(folder: Path = COCCI) -> list[Rule]:
@@ -98,7 +118,8 @@ def load(folder: Path = COCCI) -> list[Rule]:
 
 
 def select(rules: Iterable[Rule], names: Iterable[str]) -> list[Rule]:
-    """The rules of these names (all, for no name), in the order of `rules`.
+    """The rules of these names, in the order of `rules`; for no name, those
+    that run unasked.
 
     A name may also be the path of the rule's file, as in the kernel's COCCI=.
     """
@@ -117,4 +138,4 @@ def select(rules: Iterable[Rule], names: Iterable[str]) -> list[Rule]:
                           % name)
         wanted.add(stem)
     return [rule for rule in known.values()
-            if not wanted or rule.name in wanted]
+            if rule.name in wanted or not wanted and rule.default]

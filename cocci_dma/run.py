@@ -11,22 +11,25 @@ import os
 import tempfile
 from concurrent import futures
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
-from . import groups, layout, process, source
-from .findings import (Coverage, Finding, Evidence, finish, from_event,
+from . import (Trouble, allow, cache, groups, layout, policy, process,
+               since, source)
+from .cache import Cache, tool_digest
+from .config import Config
+from .facts import Facts
+from .findings import (Coverage, Finding, Evidence, Known, finish, from_event,
                        mapped)
+from .lint import Lint
 from .rules import Rule
-from .spatch import TIME_LIMIT, Group, Run, Spatch
+from .spatch import BIG, TIME_LIMIT, Group, Run, Spatch, to_parse
 
 from evidence.plan import MARK  # from cocci/: see the package's __init__
 
 #: A conversion that still changes something in this round will never settle.
 ROUNDS = 4
-
-#: Of larger drivers, only the files that hold a keyword are parsed to report.
-BIG = 1 << 20
 
 #: Bytes of source for one run of spatch on several drivers: starting it costs
 #: as much time as parsing about a tenth of this.
@@ -39,13 +42,21 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Options:
-    """How to run; the same for every driver."""
+    """How to run; the same for every driver.
+
+    cache: keep answers between runs.  known_rules: the names that there are,
+    whether they run or not.
+    """
 
     jobs: int = os.cpu_count() or 1
     net: bool = False
     verbose: bool = False
     time_limit: float = TIME_LIMIT
     progress: Progress | None = None
+    cache: bool = False
+    config: Config = field(default_factory=Config)
+    known_rules: Sequence[str] = ()
+    shard: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +70,19 @@ class Edit:
 
 @dataclass
 class Result:
-    """What came of a run; edits and output only where the mode makes some."""
+    """What came of a run; edits and output only where the mode makes some.
+
+    suppressed: findings that are not shown, and why.  notes: what the user
+    should know of the run itself.
+    """
 
     tree: groups.Tree
     findings: list[Finding] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
     output: bytes = b''
     coverage: Coverage = field(default_factory=Coverage)
+    suppressed: list[Known] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -141,19 +158,6 @@ class _Copy:
                 continue
 
 
-def _to_parse(rule: Rule, work: groups.Work, contents: Contents) -> Group:
-    """The files that spatch must see for a report."""
-    files = tuple(contents)
-    if rule.by_file:
-        return Group(tuple(path for path, content in contents.items()
-                           if rule.concerns(content)), files)
-    if work.size < BIG:
-        return Group(files, files)
-    return Group(tuple(path for path, content in contents.items()
-                       if path.endswith('.h') or rule.concerns(content)),
-                 files)
-
-
 def _concerned(rule: Rule, contents: Contents) -> bool:
     return any(rule.concerns(content) for content in contents.values())
 
@@ -170,7 +174,7 @@ def _report(works: Sequence[groups.Work], rules: Sequence[Rule], mode: str,
     for rule in rules:
         if mode not in rule.virtuals:
             continue
-        concerned = [(work.name, _to_parse(rule, work, contents))
+        concerned = [(work.name, to_parse(rule, contents))
                      for work, contents in zip(works, held)
                      if _concerned(rule, contents)]
         for run in copy.run_all(rule, mode, concerned):
@@ -180,16 +184,88 @@ def _report(works: Sequence[groups.Work], rules: Sequence[Rule], mode: str,
 
 
 def check(paths: Iterable[str], rules: Sequence[Rule], options: Options,
-          kdir: str | None = None, mode: str = 'report') -> Result:
-    """Run `rules` over the drivers at `paths`; nothing is changed.
+          kdir: str | None = None, revision: str | None = None) -> Result:
+    """What `rules` tell of the drivers at `paths`; only what came in since
+    a git revision, if one is named.  Raises Trouble."""
+    with _Session(paths, rules, options, kdir) as session:
+        branch = since.Branch(revision, session.tree.base) \
+            if revision else None
+        if branch is not None:
+            session.works = [work for work in session.works if branch.touches(
+                map(session.tree.absolute, work.files))]
+        _check(session, rules, options)
+        if branch is not None:
+            _leave_new(session, branch, rules, options)
+        return session.result
 
-    mode: `report` fills findings, `context` fills output.  Raises Trouble.
-    """
-    def together(works: Sequence[groups.Work], spatch: Spatch, scratch: str,
-                 part: _Part) -> None:
-        _report(works, rules, mode, _Copy(spatch, scratch, part), part)
 
-    return _over_drivers(paths, rules, options, kdir, together, _bundles)
+def _leave_new(session: _Session, branch: since.Branch,
+               rules: Sequence[Rule], options: Options) -> None:
+    """Take out the findings that were there before a branch."""
+    def place(path: str) -> str:
+        return os.path.relpath(os.path.join(session.tree.base, path),
+                               branch.top)
+
+    settings = options.config
+    files = [place(path) for work in session.works for path in work.files]
+    before: list[Finding] = []
+    with branch.checked_out(files, session.scratch) as old:
+        if old:
+            there = os.path.join(os.getcwd(), os.path.relpath(
+                settings.folder or branch.top, branch.top))
+            earlier = check(old, rules, replace(
+                options, shard=None, config=replace(settings, folder=there)))
+            before = earlier.findings
+            session.result.coverage.failures += (
+                '--diff: before the branch: %s' % failure
+                for failure in earlier.coverage.failures
+                + earlier.coverage.timeouts)
+    found = {id(f): f for f in session.result.findings}
+    now = [replace(f, path=place(f.path)) for f in found.values()]
+    origin = dict(zip(map(id, now), found))
+    session.result.findings = [
+        found[origin[id(f)]]
+        for f in since.introduced(now, before, branch.old)]
+
+
+def _check(session: _Session, rules: Sequence[Rule],
+           options: Options) -> None:
+    decided = [rule for rule in rules if rule.decides]
+    others = [rule for rule in rules if not rule.decides]
+    result = session.result
+    lint = Lint(session.tree, decided, session.spatch, session.cache,
+                tool=session.tool, scratch=session.scratch,
+                jobs=options.jobs, net=options.net,
+                time_limit=options.time_limit, progress=options.progress)
+    answers = lint.answers(session.works, session.digest)
+    findings: list[Finding] = []
+    for work, answer in zip(session.works, answers):
+        result.coverage.unparsed |= answer.unparsed
+        result.coverage.timeouts += ('%s [%s]' % (work.name, name)
+                                     for name in answer.timeouts)
+        result.coverage.failures += (
+            '%s: %s [%s]' % (work.name, why, name)
+            for name, why in answer.failures.items())
+        for events in answer.events.values():
+            findings += map(from_event, events)
+    if others:
+        part = session.each(_bundles, lambda works, part: _report(
+            works, others, 'report', session.copy(part), part))
+        findings += part.findings
+        result.coverage.merge(part.coverage)
+    session.gather(findings)
+
+
+def context(paths: Iterable[str], rules: Sequence[Rule], options: Options,
+            kdir: str | None = None) -> Result:
+    """The places that `rules` match, as spatch marks them, in `output`."""
+    with _Session(paths, rules, options, kdir) as session:
+        part = session.each(_bundles, lambda works, part: _report(
+            works, rules, 'context', session.copy(part), part))
+        session.result.output = part.output
+        session.result.coverage.merge(part.coverage)
+        session.gather(part.findings)
+        return session.result
 
 
 # --- Convert ----------------------------------------------------------------
@@ -271,11 +347,11 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
             if work.size >= BIG and not rule.by_file:
                 # Rewriting needs every file parsed: not for a refusal alone.
                 run = copy.run(rule, 'report', work.name,
-                               _to_parse(rule, work, state))
+                               to_parse(rule, state))
             if run is None or any(event.get('kind') == 'fix'
                                   for event in run.events):
                 run = copy.run(rule, 'patch', work.name,
-                               _to_parse(rule, work, state) if rule.by_file
+                               to_parse(rule, state) if rule.by_file
                                else Group(tuple(state), tuple(state)))
             after = {path: layout.tidy(state.get(path, b''), content)
                      for path, content in copy.contents().items()}
@@ -323,29 +399,36 @@ def convert(paths: Iterable[str], rules: Sequence[Rule], options: Options,
     writable: asked, before any work, about all files that may be changed.
     """
     rules = [rule for rule in rules if rule.converts]
+    with _Session(paths, rules, options, kdir) as session:
+        if writable is not None:
+            writable(sorted({file.path for work in session.works
+                             for file in work.files.values()}))
+        part = session.each(_chains, lambda works, part: _chain(
+            works, rules, session.copy, part))
+        session.result.edits = part.edits
+        session.result.coverage.merge(part.coverage)
+        session.gather(part.findings)
+        return session.result
 
-    def chain(works: Sequence[groups.Work], spatch: Spatch, scratch: str,
-              part: _Part) -> None:
-        sources: dict[str, source.Source] = {}
-        contents: Contents = {}
-        for work in works:
-            sources.update(work.files)
-            original = {path: file.content
-                        for path, file in work.files.items()}
-            start = {path: contents.get(path, content)
-                     for path, content in original.items()}
-            copy = _Copy(spatch, scratch, part)
-            try:
-                contents |= _convert(copy, work, rules, original, start, part)
-            except _Failed:
-                continue
-        part.edits += (
-            Edit(path, sources[path], sources[path].restore(content))
-            for path, content in sorted(contents.items())
-            if content != sources[path].content)
 
-    return _over_drivers(paths, rules, options, kdir, chain, _chains,
-                         before=writable)
+def _chain(works: Sequence[groups.Work], rules: Sequence[Rule],
+           copy: Callable[[_Part], _Copy], part: _Part) -> None:
+    """Convert drivers one after the other."""
+    sources: dict[str, source.Source] = {}
+    contents: Contents = {}
+    for work in works:
+        sources.update(work.files)
+        original = {path: file.content for path, file in work.files.items()}
+        start = {path: contents.get(path, content)
+                 for path, content in original.items()}
+        try:
+            contents |= _convert(copy(part), work, rules, original, start,
+                                 part)
+        except _Failed:
+            continue
+    part.edits += (Edit(path, sources[path], sources[path].restore(content))
+                   for path, content in sorted(contents.items())
+                   if content != sources[path].content)
 
 
 # --- Many drivers at once ---------------------------------------------------
@@ -363,29 +446,14 @@ def _bundles(works: Sequence[groups.Work]) -> list[list[groups.Work]]:
     return bundles
 
 
-_Job = Callable[[Sequence[groups.Work], Spatch, str, _Part], None]
+_Bundle = Callable[[Sequence[groups.Work]], list[list[groups.Work]]]
+_Job = Callable[[Sequence[groups.Work], _Part], None]
 
 
 def _chains(works: Sequence[groups.Work]) -> list[list[groups.Work]]:
-    """Drivers that share a file (a header), put together.
-
-    They are converted one after the other, so that the second sees what the
-    first did to the header.
-    """
-    chain_of: dict[str, list[groups.Work]] = {}
-    chains: list[list[groups.Work]] = []
-    for work in works:
-        mine = [work]
-        for path in work.files:
-            other = chain_of.get(path)
-            if other is not None and other is not mine:
-                mine[:0] = other
-                chains.remove(other)
-                for member in other:
-                    chain_of.update(dict.fromkeys(member.files, mine))
-        chain_of.update(dict.fromkeys(work.files, mine))
-        chains.append(mine)
-    return chains
+    """Drivers that share a file: they are converted one after the other, so
+    that the second sees what the first did to the header."""
+    return groups.chains(works, lambda work: work.files)
 
 
 @contextlib.contextmanager
@@ -398,34 +466,72 @@ def scratch() -> Iterator[str]:
         process.remove(folder)
 
 
-def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
-                  options: Options, kdir: str | None, job: _Job,
-                  bundle: Callable[[Sequence[groups.Work]],
-                                   list[list[groups.Work]]],
-                  before: Callable[[Iterable[str]], None] | None = None
-                  ) -> Result:
-    """Do `job` for all drivers at `paths`, in parallel, the largest first."""
-    paths = list(paths)
-    tree, drivers = groups.find(paths, kdir)
-    result = Result(tree)
-    works = list(groups.read(tree, drivers, list(rules), result.coverage))
-    if before is not None:
-        before(sorted({file.path for work in works
-                       for file in work.files.values()}))
-    batches = bundle(works)
-    batches.sort(key=lambda batch: -sum(work.size for work in batch))
-    total = sum(work.size for work in works)
-    with scratch() as folder:
-        spatch = Spatch(folder, tree.base, net=options.net,
-                        time_limit=options.time_limit,
-                        verbose=options.verbose)
+class _Session:
+    """One run over drivers: what was found out first, and what all share."""
+
+    def __init__(self, paths: Iterable[str], rules: Sequence[Rule],
+                 options: Options, kdir: str | None):
+        self._paths = list(paths)
+        self._rules = rules
+        self._options = options
+        self._config = options.config
+        also = frozenset(word for policy in self._config.policies
+                         for word in policy.forbid) | {allow.WORD}
+        self.tool = tool_digest()
+        self.cache = Cache(cache.folder() if options.cache else None)
+        known = ('facts', sorted(map(os.path.realpath, self._paths)),
+                 sorted({word for rule in rules for word in rule.keywords}
+                        | also), self.tool)
+        self._facts = Facts(known[2], self.cache.get(*known))
+        before = dict(self._facts.known)
+        self.tree, drivers = groups.find(self._paths, kdir, self._facts,
+                                         self.cache)
+        if options.shard is not None:
+            drivers = groups.shard(self.tree, drivers, *options.shard)
+        self.result = Result(self.tree)
+        self.works = list(groups.read(self.tree, drivers, list(rules),
+                                      self.result.coverage, self._facts,
+                                      also))
+        if self._facts.known != before:
+            self.cache.put(self._facts.known, *known)
+        self._also = also
+        self._held = contextlib.ExitStack()
+        self.scratch = ''
+        self.spatch: Spatch
+
+    def __enter__(self) -> _Session:
+        self.scratch = self._held.enter_context(scratch())
+        self.spatch = Spatch(self.scratch, self.tree.base,
+                             net=self._options.net,
+                             time_limit=self._options.time_limit,
+                             verbose=self._options.verbose)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+        self.result.notes += self.cache.notes
+        self.cache.close()
+
+    def copy(self, part: _Part) -> _Copy:
+        """A scratch copy whose runs are accounted for in `part`."""
+        return _Copy(self.spatch, self.scratch, part)
+
+    def digest(self, path: str) -> bytes:
+        """Of the content of a file, by its path relative to base."""
+        return self._facts.of(self.tree.absolute(path)).digest
+
+    def each(self, bundle: _Bundle, job: _Job) -> _Part:
+        """Do `job` for all drivers, in parallel, the largest first."""
+        batches = bundle(self.works)
+        batches.sort(key=lambda batch: -sum(work.size for work in batch))
+        total = sum(work.size for work in self.works)
 
         def one(batch: Sequence[groups.Work]) -> _Part:
             part = _Part()
-            job(batch, spatch, folder, part)
+            job(batch, part)
             return part
 
-        with futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
+        with futures.ThreadPoolExecutor(max(1, self._options.jobs)) as pool:
             parts: list[tuple[str, _Part]] = []
             try:
                 pending = {pool.submit(one, batch): batch for batch in batches}
@@ -434,22 +540,82 @@ def _over_drivers(paths: Iterable[str], rules: Sequence[Rule],
                     batch = pending[future]
                     parts.append((min(batch[0].files), future.result()))
                     done += sum(work.size for work in batch)
-                    if options.progress:
-                        options.progress(done, total)
+                    if self._options.progress:
+                        self._options.progress(done, total)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                spatch.stop()
+                self.spatch.live.stop()
                 raise
-    # Not in the order in which they were done: output must not depend on it.
-    findings: list[Finding] = []
-    for _, part in sorted(parts, key=lambda item: item[0]):
-        findings += part.findings
-        result.edits += part.edits
-        result.output += part.output
-        result.coverage.merge(part.coverage)
-    _gather(result, works, findings)
-    _require_parsed(result, works, map(os.path.realpath, paths))
-    return result
+        # Not in the order in which they were done: output must not depend on
+        # it.
+        whole = _Part()
+        for _, part in sorted(parts, key=lambda item: item[0]):
+            whole.findings += part.findings
+            whole.edits += part.edits
+            whole.output += part.output
+            whole.coverage.merge(part.coverage)
+        return whole
+
+    def gather(self, findings: list[Finding]) -> None:
+        """Put findings into their final form: see Result."""
+        result, shown = self.result, self.tree.shown
+        texts = dict(self._texts())
+        findings += policy.findings(self._config, self.tree.base, texts)
+        kept = []
+        for finding in findings:
+            if finding.kind == 'unparsed':
+                result.coverage.unparsed.add(
+                    (finding.path, finding.line, finding.function))
+            else:
+                kept.append(finding)
+        kept = self._config.apply(kept, self.tree.base)
+        ran = [rule.name for rule in self._rules] + [policy.RULE]
+        known = [*self._options.known_rules, policy.RULE]
+        kept, allowed = allow.sift(finish(kept, self._line), texts,
+                                   ran if result.complete else (), known)
+        # what the comments themselves are told of has no fingerprint yet
+        kept = sorted([f for f in kept if f.fingerprint]
+                      + finish((f for f in kept if not f.fingerprint),
+                               self._line), key=Finding.key)
+        result.findings = [_shown(f, shown) for f in kept]
+        result.suppressed = [replace(a, finding=_shown(a.finding, shown))
+                             for a in allowed]
+        named: dict[tuple[str, str], int] = {}
+        for path, line, function in sorted(result.coverage.unparsed):
+            named.setdefault((shown(path), function), line)
+        result.coverage.unparsed = {
+            (path, line, function)
+            for (path, function), line in named.items()}
+        result.coverage.failures.sort()
+        result.coverage.timeouts.sort()
+        result.coverage.skipped.sort()
+        _require_parsed(result, self.works,
+                        map(os.path.realpath, self._paths))
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        """The files (as Latin-1) with a word that is not of a rule."""
+        for work in self.works:
+            if work.words.isdisjoint(self._also):
+                continue
+            for path in work.files:
+                fact = self._facts.of(self.tree.absolute(path))
+                if not fact.words.isdisjoint(self._also):
+                    yield path, work.files[path].content.decode('latin-1')
+
+    @cached_property
+    def _lines(self) -> dict[str, list[str]]:
+        return {}
+
+    def _line(self, path: str, line: int) -> str:
+        """A line of a file; '' when there is none."""
+        if path not in self._lines:
+            try:
+                file = source.read(self.tree.absolute(path))
+                self._lines[path] = source.lines(file.content)
+            except (Trouble, source.Unusable):
+                self._lines[path] = []
+        lines = self._lines[path]
+        return lines[line - 1] if 0 < line <= len(lines) else ''
 
 
 def _require_parsed(result: Result, works: Iterable[groups.Work],
@@ -469,36 +635,6 @@ def _require_parsed(result: Result, works: Iterable[groups.Work],
                 result.coverage.failures.append(
                     '%s: spatch cannot parse any of it: is it C, and does it '
                     'compile?' % shown)
-
-
-def _gather(result: Result, works: Iterable[groups.Work],
-            findings: Iterable[Finding]) -> None:
-    """Put findings into their final form; unparsed sites go to coverage."""
-    sources = {path: file for work in works
-               for path, file in work.files.items()}
-    split: dict[str, list[str]] = {}
-
-    def line_text(path: str, line: int) -> str:
-        if path not in sources:
-            return ''
-        if path not in split:
-            split[path] = source.lines(sources[path].content)
-        return split[path][line - 1] if 0 < line <= len(split[path]) else ''
-
-    shown = result.tree.shown
-    kept: list[Finding] = []
-    for finding in finish(findings, line_text):
-        if finding.kind == 'unparsed':
-            result.coverage.unparsed.add(
-                (finding.path, finding.line, finding.function))
-        else:
-            kept.append(_shown(finding, shown))
-    result.findings = kept
-    named: dict[tuple[str, str], int] = {}
-    for path, line, function in sorted(result.coverage.unparsed):
-        named.setdefault((shown(path), function), line)
-    result.coverage.unparsed = {(path, line, function)
-                                for (path, function), line in named.items()}
 
 
 def _shown(finding: Finding, shown: Callable[[str], str]) -> Finding:

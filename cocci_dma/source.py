@@ -96,5 +96,12 @@ def functions(content: bytes) -> list[tuple[str, int, int]]:
 
 
 def count_functions(content: bytes) -> int:
-    """How many functions a file defines, cheaply."""
-    return len(_BODY.findall(content))
+    """How many functions a file defines, cheaply: see _BODY."""
+    count = 1 if _BODY.match(content) else 0
+    at = content.find(b'\n{')
+    while at >= 0:
+        end = content.find(b'\n', at + 1)
+        end = len(content) if end < 0 else end
+        count += content.find(b'\\', at, end) < 0
+        at = content.find(b'\n{', at + 1)
+    return count

@@ -10,13 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from . import Trouble, source
-from .process import kill
+from .process import Interrupted, Live, kill
 from .rules import Rule
 
 #: Seconds for one run.  The largest driver of the kernel that parses at all
@@ -49,6 +48,23 @@ class Group(NamedTuple):
     driver: tuple[str, ...]
 
 
+#: Of larger drivers, only the files that hold a keyword are parsed to report.
+BIG = 1 << 20
+
+
+def to_parse(rule: Rule, contents: Mapping[str, bytes]) -> Group:
+    """What spatch must see of a driver for a report.  contents: by path."""
+    files = tuple(contents)
+    if rule.by_file:
+        return Group(tuple(path for path, content in contents.items()
+                           if rule.concerns(content)), files)
+    if sum(map(len, contents.values())) < BIG:
+        return Group(files, files)
+    return Group(tuple(path for path, content in contents.items()
+                       if path.endswith('.h') or rule.concerns(content)),
+                 files)
+
+
 def find() -> str:
     """The path of spatch; Trouble when there is none."""
     found = shutil.which('spatch')
@@ -61,7 +77,7 @@ class Spatch:
     """Starts spatch, and can stop all that was started.
 
     scratch is a folder of the caller's for what a run needs besides the
-    driver's files.  Safe to be used from several threads.
+    driver's files.  live: what runs.  Safe to be used from several threads.
     """
 
     def __init__(self, scratch: str, tree: str, *, net: bool = False,
@@ -72,16 +88,15 @@ class Spatch:
         self._net = net
         self._time_limit = time_limit
         self._verbose = verbose
-        self._live: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
-        self._stopped = False
+        self.live = Live()
 
-    def run(self, rule: Rule, mode: str, cwd: str,
-            drivers: Sequence[Group]) -> Run:
+    def run(self, rule: Rule, mode: str, cwd: str, drivers: Sequence[Group],
+            whole: str = '') -> Run:
         """Run `rule` in `mode` on drivers whose files lie below `cwd`.
 
         In mode patch the files are rewritten.  Several drivers in one run
-        share the half second that Python needs to start.  Trouble when
+        share the half second that Python needs to start.  whole: where the
+        drivers lie in full, if files below `cwd` are cut down.  Trouble when
         spatch cannot work at all, on whatever file.
         """
         files = list(dict.fromkeys(f for d in drivers for f in d.files))
@@ -100,6 +115,7 @@ class Spatch:
                 'COCCI_DMA_EVENTS': events,
                 'COCCI_DMA_DRIVER': group,
                 'COCCI_DMA_TREE': self._tree,
+                'COCCI_DMA_WHOLE': whole,
                 'PYTHONPYCACHEPREFIX': os.path.join(self._scratch, 'pycache'),
             }
             result = self._start(self._command(rule, mode) + what, files, cwd,
@@ -108,13 +124,6 @@ class Spatch:
             if not (result.timed_out or result.failure):
                 result.events = _events(events)
         return result
-
-    def stop(self) -> None:
-        """Kill everything that runs, and start nothing more."""
-        with self._lock:
-            self._stopped = True
-            for process in self._live:
-                kill(process)
 
     def _command(self, rule: Rule, mode: str) -> list[str]:
         # Headers are named one by one: with --include-headers spatch would
@@ -139,14 +148,13 @@ class Spatch:
         env = _environment() | environment
         if self._verbose:
             print('+ ' + shlex.join(command), file=sys.stderr, flush=True)
-        with self._lock:
-            if self._stopped:
-                return Run(failure='interrupted')
-            process = subprocess.Popen(
-                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                start_new_session=True)
-            self._live.add(process)
+        try:
+            process = self.live.start(command, cwd=cwd, env=env,
+                                      stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE)
+        except Interrupted:
+            return Run(failure='interrupted')
         try:
             stdout, stderr = process.communicate(timeout=time_limit)
         except subprocess.TimeoutExpired:
@@ -154,8 +162,7 @@ class Spatch:
             process.communicate()
             return Run(timed_out=True)
         finally:
-            with self._lock:
-                self._live.discard(process)
+            self.live.ended(process)
         if process.returncode != 0:
             return Run(failure=_cause(stderr, process.returncode))
         return Run(stdout=stdout, unparsed=_unparsed(stderr, cwd, files))

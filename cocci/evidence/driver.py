@@ -6,6 +6,7 @@ stays unknown (None, or a Root of kind `unknown`): a rule must refuse there.
 """
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from functools import cached_property
@@ -153,10 +154,13 @@ def text(node: c.Node | None, casts: bool = False) -> str:
 class Driver:
     """The files of one driver, read and parsed when they are needed.
 
-    texts: path -> contents, for files that are not what is on disk.
+    texts: path -> contents, for files that are not what is on disk.  folder:
+    what relative paths are looked up in.
     """
 
-    def __init__(self, paths: list[str], texts: dict[str, str] | None = None):
+    def __init__(self, paths: list[str], texts: dict[str, str] | None = None,
+                 folder: str = ''):
+        self._folder = folder
         self.paths = list(dict.fromkeys(paths))
         self._files: dict[str, c.SourceFile] = {}
         self._texts: dict[str, str] = dict(texts or {})
@@ -171,7 +175,8 @@ class Driver:
         """A file's text (Latin-1), read once; '' when it is not there."""
         if path not in self._texts:
             try:
-                with open(path, encoding='latin-1', newline='') as handle:
+                with open(os.path.join(self._folder, path), encoding='latin-1',
+                          newline='') as handle:
                     self._texts[path] = handle.read()
             except OSError:
                 self._texts[path] = ''

@@ -24,6 +24,15 @@ _LEVELS_UP = 4
 # includes a header of it can then be seen only in the tree the copy is of.
 TREE_VARIABLE = 'COCCI_DMA_TREE'
 
+#: The folders in which files were looked for so far, whether there or not, and
+#: the files that were read: who keeps an answer of ours must ask again when
+#: one of them changes.
+looked_in: set[str] = set()
+read_files: set[str] = set()
+
+#: What the front door knows already: path -> names of its `#include "name"`.
+known_includes: dict[str, tuple[str, ...]] = {}
+
 
 class Driver(NamedTuple):
     """The files that are built into one module (or built-in object)."""
@@ -62,6 +71,7 @@ class _Kbuild(NamedTuple):
 
 def _read(path: str) -> str:
     """The text of a file; '' when it cannot be read."""
+    read_files.add(path)
     try:
         with open(path, encoding='latin-1') as stream:
             return stream.read()
@@ -112,12 +122,14 @@ def _inside(path: str, folder: str) -> bool:
 
 def _plain_file(path: str) -> bool:
     """Is there a file, with no symbolic link between it and its folder?"""
+    looked_in.add(os.path.dirname(path))
     return os.path.isfile(path) and not os.path.islink(path)
 
 
 @functools.lru_cache(maxsize=4096)
 def _kbuild_file(folder: str) -> str | None:
     """The Kbuild file of a folder, as kbuild itself chooses it."""
+    looked_in.add(folder)
     for name in ('Kbuild', 'Makefile'):
         path = os.path.join(folder, name)
         if os.path.isfile(path):
@@ -226,6 +238,8 @@ _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.M)
 
 @functools.lru_cache(maxsize=65536)
 def _included_names(path: str) -> tuple[str, ...]:
+    if path in known_includes:
+        return known_includes[path]
     return tuple(dict.fromkeys(_INCLUDE.findall(_read(path))))
 
 
@@ -310,6 +324,7 @@ def _forced(sources: Iterable[str]) -> list[str]:
 
 
 def _sources_in(folder: str) -> list[str]:
+    looked_in.add(folder)
     try:
         names = sorted(os.listdir(folder or '.'))
     except OSError:
@@ -453,6 +468,7 @@ def _neighbours(folder: str) -> list[str]:
             continue
     files: list[str] = []
     for place in dict.fromkeys(folders):
+        looked_in.add(place)
         try:
             names = sorted(os.listdir(place or '.'))
         except OSError:

@@ -13,8 +13,8 @@ import functools
 import json
 import os
 import re
-from dataclasses import dataclass, field
-from typing import Any, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Mapping
 
 from . import cparse as c
 from . import kbuild, report
@@ -96,6 +96,40 @@ class Unit:
 
 
 Decide = Callable[[Driver, frozenset[str]], list[Unit]]
+
+
+def events(name: str, confidence: str, units: list[Unit],
+           shown: Mapping[str, str], partly: str = '') -> list[report.Event]:
+    """What a rule says of a driver, in order, each once.
+
+    shown: real path -> the path to tell.  partly: see Rule.
+    """
+    def event(kind: str, at: Edit | Note, severity: str,
+              evidence: list[report.Step]) -> report.Event:
+        path = shown.get(os.path.realpath(at.path), at.path)
+        return report.Event(name, kind, path, at.token.line,
+                            at.token.column + 1, at.function, at.message,
+                            severity, confidence, evidence)
+
+    found: list[report.Event] = []
+    left = [n for unit in units for n in unit.notes if n.kind == 'refusal']
+    done = any(unit.edits and not unit.refused for unit in units)
+    if partly and left and done:
+        first = replace(left[0], token=left[0].token._replace(column=0),
+                        message=partly)
+        found.append(event('finding', first, 'note', []))
+    for unit in units:
+        found += (event(note.kind, note, note.severity,
+                        note.evidence + unit.evidence) for note in unit.notes)
+        if not unit.refused:
+            found += (event('fix', edit, edit.severity, unit.evidence)
+                      for edit in unit.edits if edit.message)
+    found.sort(key=lambda e: (e.path, e.line, e.column))
+    told: dict[tuple[str, int, int, str], report.Event] = {}
+    for each in found:
+        told.setdefault((each.path, each.line, each.column, each.message),
+                        each)
+    return list(told.values())
 
 
 class _Group:
@@ -189,47 +223,14 @@ class Rule:
     def report(self, mode: str) -> None:
         """Say everything about this group; mode as in `report.emit`."""
         group = self._settled()
-        events = list(self._in_part(group))
-        for unit in group.units:
-            for note in unit.notes:
-                events.append(self._event(group, note.kind, note, unit,
-                                          note.severity, note.evidence))
-            if not unit.refused:
-                for edit in unit.edits:
-                    if edit.message:
-                        events.append(self._event(group, 'fix', edit, unit,
-                                                  edit.severity))
+        found = events(self.name, self.confidence, group.units, group.shown,
+                       self._partly)
         if not os.environ.get('COCCI_DMA_DRIVER'):
             # one file at a time: what stands elsewhere is said there
-            events = [e for e in events
-                      if os.path.realpath(e.path) in group.shown]
-        events.sort(key=lambda e: (e.path, e.line, e.column))
-        done = set()
-        for event in events:
-            mark = (event.path, event.line, event.column, event.message)
-            if mark not in done:
-                done.add(mark)
-                report.emit(event, mode)
-
-    def _in_part(self, group: _Group) -> Iterator[report.Event]:
-        """What is said of a driver that is not converted whole."""
-        left = [n for unit in group.units for n in unit.notes
-                if n.kind == 'refusal']
-        done = any(unit.edits and not unit.refused for unit in group.units)
-        if self._partly and left and done:
-            at = left[0]
-            note = Note('finding', at.path, at.token._replace(column=0),
-                        at.function, self._partly, 'note')
-            yield self._event(group, 'finding', note, Unit(), 'note')
-
-    def _event(self, group: _Group, kind: str, at: Edit | Note, unit: Unit,
-               severity: str = 'warning',
-               evidence: list[report.Step] | None = None) -> report.Event:
-        path = group.shown.get(os.path.realpath(at.path), at.path)
-        return report.Event(self.name, kind, path, at.token.line,
-                            at.token.column + 1, at.function, at.message,
-                            severity, self.confidence,
-                            (evidence or []) + unit.evidence)
+            found = [e for e in found
+                     if os.path.realpath(e.path) in group.shown]
+        for event in found:
+            report.emit(event, mode)
 
     # -- one decision a group
 
@@ -338,8 +339,12 @@ def _real(path: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _driver(files: tuple[str, ...]) -> Driver:
-    """One file at a time, coccicheck comes back to the same driver."""
-    return Driver(list(files))
+    """One file at a time, coccicheck comes back to the same driver.
+
+    What spatch is given may be cut down to what it must see; the decision is
+    always taken on whole files.
+    """
+    return Driver(list(files), folder=os.environ.get('COCCI_DMA_WHOLE', ''))
 
 
 def _driver_files(given: list[str]) -> list[str]:
