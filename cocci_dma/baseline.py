@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Callable, Iterable
 
 from . import Trouble
 from .findings import Finding, Known
 
 from runtime import output
 
-_FIELDS = ('rule', 'path', 'function', 'message')
-
 
 class Baseline:
-    """The fingerprints in a file."""
+    """What a file accepts: fingerprint -> path in the project."""
 
-    def __init__(self, fingerprints: Iterable[str]):
-        self._known = frozenset(fingerprints)
+    def __init__(self, known: dict[str, str]):
+        self._known = known
 
-    def sift(self, findings: Iterable[Finding]
+    def sift(self, findings: Iterable[Finding],
+             looked_at: Callable[[str], bool]
              ) -> tuple[list[Finding], list[Known], int]:
-        """(new findings, known ones, how many known ones are gone)."""
+        """(new findings, known ones, how many known ones are gone).
+
+        looked_at: was a file (its path in the project) looked at, this time?
+        """
         new: list[Finding] = []
         known: list[Known] = []
         for finding in findings:
@@ -34,7 +36,10 @@ class Baseline:
                 known.append(Known(finding, 'external', 'in the baseline'))
             else:
                 new.append(finding)
-        return new, known, len(self._known) - len(known)
+        told = {each.finding.fingerprint for each in known}
+        gone = [path for fingerprint, path in self._known.items()
+                if fingerprint not in told and looked_at(path)]
+        return new, known, len(gone)
 
 
 def load(path: Path) -> Baseline:
@@ -42,7 +47,8 @@ def load(path: Path) -> Baseline:
     remedy = 'make it anew with --update-baseline'
     try:
         told = json.loads(path.read_text(encoding='utf-8'))
-        return Baseline(str(each['fingerprint']) for each in told['findings'])
+        return Baseline({str(each['fingerprint']): str(each['path'])
+                         for each in told['findings']})
     except OSError as error:
         raise Trouble('%s: cannot be read: %s: %s'
                       % (path, error.strerror, remedy)) from None
@@ -50,10 +56,15 @@ def load(path: Path) -> Baseline:
         raise Trouble('%s: is no baseline: %s' % (path, remedy)) from None
 
 
-def save(path: Path, findings: Sequence[Finding]) -> None:
-    """Accept these findings, and no others.  Raises Trouble."""
-    lines = sorted({json.dumps(
-        {name: getattr(f, name) for name in _FIELDS}
-        | {'fingerprint': f.fingerprint}) for f in findings})
+def save(path: Path, findings: Iterable[Finding],
+         rooted: Callable[[str], str]) -> None:
+    """Accept these findings, and no others.
+
+    rooted: a path as the project knows it.  Raises Trouble.
+    """
+    lines = sorted({json.dumps({
+        'rule': f.rule, 'path': rooted(f.path), 'function': f.function,
+        'message': f.message, 'fingerprint': f.fingerprint})
+        for f in findings})
     output.write(path, ('{"findings": [\n%s\n]}\n'
                         % ',\n'.join(lines)).encode())

@@ -7,6 +7,7 @@ job (and says in one line why, and what to do).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -114,13 +115,15 @@ def check(paths: Sequence[str], names: Sequence[str], kdir: str | None,
     with _documented(format_), _running(settings, **how) as options:
         options.cache = not no_cache
         options.shard = shard
+        options.fixes = format_ == 'sarif'
         result = run.check(paths, chosen, options, kdir, revision)
         if update_baseline:
-            baseline.save(accepted, result.findings)
+            baseline.save(accepted, result.findings, result.tree.rooted)
             result.findings = []
         gone = 0
         if known is not None:
-            result.findings, listed, gone = known.sift(result.findings)
+            result.findings, listed, gone = known.sift(
+                result.findings, functools.partial(_named, result.tree, paths))
             result.suppressed += listed
         _out(formats.FORMATS[format_](result, _rules()))
     if gone and not (revision or shard):
@@ -328,6 +331,13 @@ def diagnose() -> int:
 def _rules() -> list[rules.Rule]:
     """The rules of the folder that main() was given."""
     return rules.load(click.get_current_context().obj)
+
+
+def _named(tree: groups.Tree, paths: Sequence[str], path: str) -> bool:
+    """Does a path in the project lie at or below one that was named?"""
+    place = os.path.join(tree.root or tree.base, path)
+    return any(os.path.commonpath((place, top)) == top
+               for top in map(os.path.realpath, paths))
 
 
 def _config(named: Path | None) -> config.Config:

@@ -63,7 +63,8 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
     for name, confidence in job['rules']:
         decide = importlib.import_module('evidence.' + name).decide
         try:
-            units = decide(driver, frozenset(job['options']))
+            units = plan.decided(name, decide, driver,
+                                 frozenset(job['options']))
         except Exception as error:      # of one rule: the others go on
             traceback.print_exc()
             answer['failures'][name] = '%s: %s' % (type(error).__name__, error)

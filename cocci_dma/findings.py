@@ -102,18 +102,18 @@ def mapped(finding: Finding, line: Callable[[str, int], int]) -> Finding:
                    message=told(finding.message), evidence=evidence)
 
 
-def finish(findings: Iterable[Finding],
-           line_text: Callable[[str, int], str]) -> list[Finding]:
+def finish(findings: Iterable[Finding], line_text: Callable[[str, int], str],
+           rooted: Callable[[str], str] = str) -> list[Finding]:
     """Sorted, each once, with fingerprints.
 
-    The fingerprint survives shifted lines: it is made of the rule, the file,
+    rooted: a path as the project knows it.  The fingerprint survives shifted lines: it is made of the rule, the file,
     the function, the text of the line and which of several equals it is.
     """
     seen: Counter[tuple[str, ...]] = Counter()
     finished: list[Finding] = []
     for finding in sorted(set(findings), key=Finding.key):
         text = ' '.join(line_text(finding.path, finding.line).split())
-        same = (finding.rule, finding.path, finding.function, text)
+        same = (finding.rule, rooted(finding.path), finding.function, text)
         digest = hashlib.sha1('\0'.join((*same, str(seen[same])))
                               .encode('utf-8', 'surrogateescape'))
         seen[same] += 1

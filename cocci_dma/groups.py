@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import (Callable, Iterable, Iterator, Mapping, NamedTuple,
                     TypeVar)
 
-from . import Trouble, source
+from . import Trouble, config, source
 from .cache import Cache
 from .facts import Facts, Signature, signature
 from .findings import Coverage
@@ -23,10 +23,17 @@ class Tree:
     """The folder that shown paths are relative to.
 
     base is the current folder, or the kernel tree that was named; when a file
-    of a driver lies outside, it is `/`, and paths are shown absolute.
+    of a driver lies outside, it is `/`, and paths are shown absolute.  root is
+    the top of the project: what is kept of findings speaks of paths below it,
+    wherever the tool is called.
     """
 
     base: str
+    root: str = ''
+
+    def rooted(self, path: str) -> str:
+        """A path relative to base, as one relative to the project."""
+        return os.path.relpath(self.absolute(path), self.root or self.base)
 
     def relative(self, path: str) -> str:
         """The path of a file below base."""
@@ -99,10 +106,19 @@ def find(paths: Iterable[str], kdir: str | None, facts: Facts,
     named = [_located(path, top) for path in paths]
     drivers = _drivers(named, facts, cache)
     files = {file for driver in drivers for file in driver.files}
-    for base in (top, os.getcwd()):
-        if base and all(_below(file, base) for file in files):
-            return Tree(base), drivers
-    return Tree('/'), drivers
+    base = next((base for base in (top, os.getcwd())
+                 if base and all(_below(file, base) for file in files)), '/')
+    return Tree(base, top or _root(os.path.commonpath(named), base)), drivers
+
+
+def _root(folder: str, base: str) -> str:
+    """The top of the project that a folder lies in; else `base`."""
+    while folder != '/':
+        if any(os.path.exists(os.path.join(folder, name))
+               for name in ('.git', config.NAME)):
+            return folder
+        folder = os.path.dirname(folder)
+    return base
 
 
 class _Seen(NamedTuple):

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,7 +23,7 @@ from typing import Any, Callable, Iterable, Iterator, Sequence
 from . import cut, groups, spatch
 from .cache import Cache
 from .facts import signature
-from .process import Live, kill
+from .process import Live, kill, parallel
 from .rules import Rule
 from .spatch import Group, Spatch, to_parse
 
@@ -223,7 +222,8 @@ class Lint:
                 deciders.put(decider)
 
         try:
-            yield from self._parallel(one, range(len(works)))
+            yield from parallel(self._spatch.live, self._jobs, one,
+                                range(len(works)))
         finally:
             for decider in every:
                 decider.end()
@@ -254,18 +254,6 @@ class Lint:
                 'words': sorted({word for rule in rules
                                  for word in rule.keywords})}
 
-    def _parallel(self, one: Callable[[Any], Any],
-                  items: Iterable[Any]) -> Iterator[Any]:
-        with futures.ThreadPoolExecutor(max(1, self._jobs)) as pool:
-            try:
-                pending = [pool.submit(one, item) for item in items]
-                for future in futures.as_completed(pending):
-                    yield future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._spatch.live.stop()
-                raise
-
     # -- what spatch says of it
 
     def _confirm(self, works: dict[int, groups.Work],
@@ -288,7 +276,7 @@ class Lint:
                    for bundle in _bundles(works, [
                        n for n, answer in answers.items()
                        if rule.name in answer.edits])]
-        for _ in self._parallel(one, bundles):
+        for _ in parallel(self._spatch.live, self._jobs, one, bundles):
             pass
 
     def _cut(self, few: Path, whole: Path, rule: Rule,

@@ -9,7 +9,11 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any, Callable, Iterable, Sequence
+from concurrent import futures
+from typing import Any, Callable, Iterable, Iterator, Sequence, TypeVar
+
+_Item = TypeVar('_Item')
+_Made = TypeVar('_Made')
 
 #: Variables that would change what make and gcc do.
 _UNWANTED = re.compile(r'MAKE|MFLAGS$|GNUMAKEFLAGS$|K?BUILD_|KCONFIG_|KCFLAGS$'
@@ -60,6 +64,23 @@ class Live:
             self._stopped = True
             for process in self._running:
                 kill(process)
+
+
+def parallel(live: Live, jobs: int, one: Callable[[_Item], _Made],
+             items: Iterable[_Item]) -> Iterator[_Made]:
+    """What `one` makes of each item, as it is done, in several threads.
+
+    Whatever goes wrong ends the processes in `live`, and is raised.
+    """
+    with futures.ThreadPoolExecutor(max(1, jobs)) as pool:
+        try:
+            pending = [pool.submit(one, item) for item in items]
+            for future in futures.as_completed(pending):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            live.stop()
+            raise
 
 
 def remove(folder: str | os.PathLike[str]) -> None:

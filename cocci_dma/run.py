@@ -8,19 +8,19 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import tempfile
-from concurrent import futures
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Sequence, TypeVar
 
 from . import (Trouble, allow, cache, groups, layout, policy, process,
                since, source)
 from .cache import Cache, tool_digest
 from .config import Config
 from .facts import Facts
-from .findings import (Coverage, Finding, Evidence, Known, finish, from_event,
+from .findings import (Change, Coverage, Finding, Evidence, Known, finish, from_event,
                        mapped)
 from .lint import Lint
 from .rules import Rule
@@ -57,6 +57,7 @@ class Options:
     config: Config = field(default_factory=Config)
     known_rules: Sequence[str] = ()
     shard: tuple[int, int] | None = None
+    fixes: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ def _check(session: _Session, rules: Sequence[Rule],
                 time_limit=options.time_limit, progress=options.progress)
     answers = lint.answers(session.works, session.digest)
     findings: list[Finding] = []
+    fixes: list[tuple[groups.Work, str, int]] = []
     for work, answer in zip(session.works, answers):
         result.coverage.unparsed |= answer.unparsed
         result.coverage.timeouts += ('%s [%s]' % (work.name, name)
@@ -246,14 +248,58 @@ def _check(session: _Session, rules: Sequence[Rule],
         result.coverage.failures += (
             '%s: %s [%s]' % (work.name, why, name)
             for name, why in answer.failures.items())
-        for events in answer.events.values():
-            findings += map(from_event, events)
+        for name, events in answer.events.items():
+            found = list(map(from_event, events))
+            first = next((f for f in found if f.kind == 'fix'), None)
+            if first is not None:
+                fixes.append((work, name, len(findings) + found.index(first)))
+            findings += found
+    if options.fixes:
+        _add_changes(session, findings, fixes)
     if others:
         part = session.each(_bundles, lambda works, part: _report(
             works, others, 'report', session.copy(part), part))
         findings += part.findings
         result.coverage.merge(part.coverage)
     session.gather(findings)
+
+
+def _add_changes(session: _Session, findings: list[Finding],
+                 fixes: Iterable[tuple[groups.Work, str, int]]) -> None:
+    """Put what a rule makes of a driver to its first fix there.
+
+    fixes: (driver, name of the rule, index of the finding).
+    """
+    rules = {rule.name: rule for rule in session.rules}
+
+    def one(fix: tuple[groups.Work, str, int]) -> tuple[int, list[Change]]:
+        work, name, index = fix
+        part = _Part()
+        original = {path: file.content for path, file in work.files.items()}
+        try:
+            after = _convert(session.copy(part), work, [rules[name]],
+                             original, original, part)
+        except _Failed:     # told when somebody converts; here it is no fix
+            after = original
+        work.forget()
+        return index, [change for path in sorted(after)
+                       for change in _changes(path, original[path],
+                                              after[path])]
+
+    for index, changes in session.parallel(one, fixes):
+        findings[index] = replace(findings[index], changes=tuple(changes))
+
+
+def _changes(path: str, before: bytes, after: bytes) -> Iterator[Change]:
+    # not splitlines(): see source.lines()
+    old, new = (re.findall(r'[^\n]*\n|[^\n]+\Z', text.decode(
+        'utf-8', 'surrogateescape')) for text in (before, after))
+    if old == new:
+        return
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(
+            None, old, new, autojunk=False).get_opcodes():
+        if tag != 'equal':
+            yield Change(path, i1 + 1, i2 - i1, ''.join(new[j1:j2]))
 
 
 def context(paths: Iterable[str], rules: Sequence[Rule], options: Options,
@@ -446,6 +492,8 @@ def _bundles(works: Sequence[groups.Work]) -> list[list[groups.Work]]:
     return bundles
 
 
+_Item = TypeVar('_Item')
+_Made = TypeVar('_Made')
 _Bundle = Callable[[Sequence[groups.Work]], list[list[groups.Work]]]
 _Job = Callable[[Sequence[groups.Work], _Part], None]
 
@@ -472,7 +520,7 @@ class _Session:
     def __init__(self, paths: Iterable[str], rules: Sequence[Rule],
                  options: Options, kdir: str | None):
         self._paths = list(paths)
-        self._rules = rules
+        self.rules = rules
         self._options = options
         self._config = options.config
         also = frozenset(word for policy in self._config.policies
@@ -520,32 +568,31 @@ class _Session:
         """Of the content of a file, by its path relative to base."""
         return self._facts.of(self.tree.absolute(path)).digest
 
+    def parallel(self, one: Callable[[_Item], _Made],
+                 items: Iterable[_Item]) -> Iterator[_Made]:
+        """See process.parallel()."""
+        return process.parallel(self.spatch.live, self._options.jobs, one,
+                                items)
+
     def each(self, bundle: _Bundle, job: _Job) -> _Part:
         """Do `job` for all drivers, in parallel, the largest first."""
         batches = bundle(self.works)
         batches.sort(key=lambda batch: -sum(work.size for work in batch))
         total = sum(work.size for work in self.works)
 
-        def one(batch: Sequence[groups.Work]) -> _Part:
+        def one(batch: Sequence[groups.Work]) -> tuple[int, str, _Part]:
             part = _Part()
             job(batch, part)
-            return part
+            return (sum(work.size for work in batch), min(batch[0].files),
+                    part)
 
-        with futures.ThreadPoolExecutor(max(1, self._options.jobs)) as pool:
-            parts: list[tuple[str, _Part]] = []
-            try:
-                pending = {pool.submit(one, batch): batch for batch in batches}
-                done = 0
-                for future in futures.as_completed(pending):
-                    batch = pending[future]
-                    parts.append((min(batch[0].files), future.result()))
-                    done += sum(work.size for work in batch)
-                    if self._options.progress:
-                        self._options.progress(done, total)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self.spatch.live.stop()
-                raise
+        parts: list[tuple[str, _Part]] = []
+        done = 0
+        for size, name, part in self.parallel(one, batches):
+            parts.append((name, part))
+            done += size
+            if self._options.progress:
+                self._options.progress(done, total)
         # Not in the order in which they were done: output must not depend on
         # it.
         whole = _Part()
@@ -569,14 +616,14 @@ class _Session:
             else:
                 kept.append(finding)
         kept = self._config.apply(kept, self.tree.base)
-        ran = [rule.name for rule in self._rules] + [policy.RULE]
+        ran = [rule.name for rule in self.rules] + [policy.RULE]
         known = [*self._options.known_rules, policy.RULE]
-        kept, allowed = allow.sift(finish(kept, self._line), texts,
+        kept, allowed = allow.sift(self._finished(kept), texts,
                                    ran if result.complete else (), known)
         # what the comments themselves are told of has no fingerprint yet
         kept = sorted([f for f in kept if f.fingerprint]
-                      + finish((f for f in kept if not f.fingerprint),
-                               self._line), key=Finding.key)
+                      + self._finished(f for f in kept if not f.fingerprint),
+                      key=Finding.key)
         result.findings = [_shown(f, shown) for f in kept]
         result.suppressed = [replace(a, finding=_shown(a.finding, shown))
                              for a in allowed]
@@ -591,6 +638,9 @@ class _Session:
         result.coverage.skipped.sort()
         _require_parsed(result, self.works,
                         map(os.path.realpath, self._paths))
+
+    def _finished(self, findings: Iterable[Finding]) -> list[Finding]:
+        return finish(findings, self._line, self.tree.rooted)
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         """The files (as Latin-1) with a word that is not of a rule."""
@@ -640,4 +690,6 @@ def _require_parsed(result: Result, works: Iterable[groups.Work],
 def _shown(finding: Finding, shown: Callable[[str], str]) -> Finding:
     evidence = tuple(Evidence(shown(e.path), e.line, e.message)
                      for e in finding.evidence)
-    return replace(finding, path=shown(finding.path), evidence=evidence)
+    changes = tuple(replace(c, path=shown(c.path)) for c in finding.changes)
+    return replace(finding, path=shown(finding.path), evidence=evidence,
+                   changes=changes)

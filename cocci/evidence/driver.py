@@ -12,6 +12,7 @@ from collections import deque
 from functools import cached_property
 from typing import Any, Iterator, NamedTuple
 
+from . import allow
 from . import cparse as c
 
 
@@ -164,6 +165,7 @@ class Driver:
         self.paths = list(dict.fromkeys(paths))
         self._files: dict[str, c.SourceFile] = {}
         self._texts: dict[str, str] = dict(texts or {})
+        self._allowed: dict[str, list[allow.Comment]] = {}
         self._definitions: dict[str, list[c.Function]] = {}
         self._entries: dict[tuple[str, str], Any] = {}
         self._mentions_of: dict[str, list[Place]] = {}
@@ -181,6 +183,16 @@ class Driver:
             except OSError:
                 self._texts[path] = ''
         return self._texts[path]
+
+    def allowed(self, rule: str, path: str,
+                line: int) -> allow.Comment | None:
+        """The comment with which somebody allows what a rule says there."""
+        if path not in self._allowed:
+            self._allowed[path] = list(allow.comments(path,
+                                                      self.text_of(path)))
+        return next((said for said in self._allowed[path] if said.reason
+                     and rule in said.rules
+                     and said.first <= line <= said.last), None)
 
     def file(self, path: str) -> c.SourceFile:
         if path not in self._files:

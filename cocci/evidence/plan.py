@@ -98,6 +98,21 @@ class Unit:
 Decide = Callable[[Driver, frozenset[str]], list[Unit]]
 
 
+def decided(name: str, decide: Decide, driver: Driver,
+            options: frozenset[str]) -> list[Unit]:
+    """The units of a rule; those that a comment allows are refused."""
+    units = decide(driver, options)
+    for unit in units:
+        for edit in unit.edits:
+            said = driver.allowed(name, edit.path, edit.token.line)
+            if said:
+                unit.refuse(edit.path, edit.token, edit.function,
+                            'the comment at line %d allows it: %s'
+                            % (said.line, said.reason))
+                break
+    return units
+
+
 def events(name: str, confidence: str, units: list[Unit],
            shown: Mapping[str, str], partly: str = '') -> list[report.Event]:
     """What a rule says of a driver, in order, each once.
@@ -247,7 +262,8 @@ class Rule:
         if group.driver is None:
             group.driver = _driver(tuple(
                 _driver_files(list(group.shown.values()))))
-            group.units = self.decide(group.driver, frozenset(self._options))
+            group.units = decided(self.name, self.decide, group.driver,
+                                  frozenset(self._options))
         return group
 
     def _settled(self) -> _Group:
