@@ -45,19 +45,50 @@ _ASSIGNMENT = re.compile(r'^\s*(?:export\s+|override\s+)?'
                          r'\s*(?:\+|::?|\?)?=\s*(.*)$')
 _OBJ_LIST = re.compile(r'^(?:obj|lib)-(?:y|m|objs|\$[({].*[)}])$')
 _COMPOSITE = re.compile(r'^(.+?)-(?:objs-)?(?:y|m|objs|\$[({].*[)}])$')
-_FLAGS = re.compile(r'^(?:ccflags-y|ccflags-m|subdir-ccflags-y|EXTRA_CFLAGS'
-                    r'|KBUILD_CFLAGS|CFLAGS|CFLAGS_.*\.o|ccflags-\$.*)$')
+#: Variables that hold compiler flags, and those given to make itself.
+_FLAGS = re.compile(r'^(?:(?:subdir-)?c[cp]p?flags-.*|\w*C(?:PP)?FLAGS(?:_.*)?'
+                    r'|LINUXINCLUDE|NOSTDINC_FLAGS)$')
+_GIVEN_FLAGS = re.compile(r'\b\w*C(?:PP)?FLAGS(?:_\w+)?\s*\+?=\s*'
+                          r'("[^"]*"|\'[^\']*\')')
 _REFERENCE = re.compile(r'\$[({]([\w.-]+)[)}]')
-_INCLUDE_DIR = re.compile(r'(?<!\S)-I\s*(\S+)')
-_INCLUDE_FILE = re.compile(r'(?<!\S)-include\s+(\S+)')
+#: Functions of make that only name a folder; what remains of them.
+_SIMPLER = tuple((re.compile(pattern), simple) for pattern, simple in (
+    (r'\$[({]shell\s+pwd[^(){}]*[)}]|`\s*pwd\s*`', '$(CURDIR)'),
+    (r'\$[({](?:last|first)word\s+\$[({]MAKEFILE_LIST[)}]\s*[)}]',
+     '$(src)/Makefile'),
+    (r'\$[({](?:abs|real)path\s+((?:\$\(\w+\))?[^\s(){}$]*)\s*[)}]', r'\1'),
+    (r'\$[({](?:dir|shell\s+dirname|patsubst\s+%/,%,)\s*\$\(src\)/'
+     r'(?:Makefile)?\s*[)}]', '$(src)/')))
+#: The folder of a Kbuild file, that which make was told to build, the kernel.
+_HERE = re.compile(r'^(?:\$[({](?:src|obj)tree[)}]/+)?\$[({](?:src|obj)[)}]')
+_MODULE = re.compile(r'^(?:\$[({]srctree[)}]/+)?'
+                     r'\$[({](?:PWD|CURDIR|M|KBUILD_EXTMOD|SUBDIRS)[)}]')
+_TOP = re.compile(r'^\$[({](?:srctree|objtree|TOPDIR)[)}]')
+#: Folders whose headers are no driver's.
+_SYSTEM = re.compile(r'^(?:/usr(?:/local)?/(?:include|lib)|/lib/modules'
+                     r'|/usr/src/(?:linux|kernels?)[^/]*)(?:/|$)')
+_KERNEL_HEADERS = re.compile(r'(?:arch/[^/]+/)?include(?:/|$)')
+_INCLUDE_OPTION = re.compile(r'-(I|isystem|iquote|include)(.*)$')
+
+
+class _Makefile(NamedTuple):
+    """The variables of one folder's makefiles."""
+
+    kbuild: dict[str, list[str]]    # of the one that Kbuild reads
+    flags: dict[str, list[str]]     # of all of them, for compiler flags
 
 
 class _Kbuild(NamedTuple):
-    """One Kbuild file: its drivers and the flags its files are built with."""
+    """One Kbuild file: its drivers."""
 
     modules: dict[str, tuple[str, ...]]     # name -> sources
-    include_dirs: tuple[str, ...]
-    forced: tuple[str, ...]                 # headers named with -include
+
+
+class _Flags(NamedTuple):
+    """What the files of a folder are compiled with."""
+
+    dirs: tuple[str, ...]           # where headers are looked for
+    forced: tuple[str, ...]         # headers named with -include
 
 
 def _read(path: str) -> str:
@@ -75,7 +106,19 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines():
         found = _ASSIGNMENT.match(line.split('#', 1)[0])
         if found and not line.startswith('\t#'):
-            yield found.group(1), found.group(2).strip()
+            yield found.group(1), _simple(found.group(2).strip())
+    for given in _GIVEN_FLAGS.findall(text):
+        yield 'EXTRA_CFLAGS', _simple(given[1:-1])
+
+
+def _simple(value: str) -> str:
+    """`value` without functions of make that only name a folder."""
+    before = ''
+    while before != value:
+        before = value
+        for pattern, simple in _SIMPLER:
+            value = pattern.sub(simple, value)
+    return value
 
 
 def _kernel_top(folder: str) -> str | None:
@@ -115,34 +158,35 @@ def _plain_file(path: str) -> bool:
     return os.path.isfile(path) and not os.path.islink(path)
 
 
+def _kbuild_files(folder: str) -> list[str]:
+    """The makefiles of a folder; the first is the one that kbuild reads."""
+    paths = (os.path.join(folder, name) for name in ('Kbuild', 'Makefile'))
+    return [path for path in paths if os.path.isfile(path)]
+
+
 @functools.lru_cache(maxsize=4096)
-def _kbuild_file(folder: str) -> str | None:
-    """The Kbuild file of a folder, as kbuild itself chooses it."""
-    for name in ('Kbuild', 'Makefile'):
-        path = os.path.join(folder, name)
-        if os.path.isfile(path):
-            return path
-    return None
+def _makefile(folder: str) -> _Makefile:
+    """The variables that the makefiles of `folder` set."""
+    out = _Makefile({}, {})
+    for number, path in enumerate(_kbuild_files(folder)):
+        for name, value in _assignments(_read(path)):
+            out.flags.setdefault(name, []).append(value)
+            if not number:
+                out.kbuild.setdefault(name, []).append(value)
+    return out
 
 
 @functools.lru_cache(maxsize=4096)
 def _parse(folder: str) -> _Kbuild | None:
     """What the Kbuild file of `folder` says; None when it builds nothing."""
-    path = _kbuild_file(folder)
-    if path is None:
-        return None
-    variables: dict[str, list[str]] = {}
-    for name, value in _assignments(_read(path)):
-        variables.setdefault(name, []).append(value)
-
+    variables = _makefile(folder).kbuild
     lists: dict[str, list[str]] = {}
     built: list[str] = []
-    flags: list[str] = []
     for name, values in variables.items():
         value = _expand(' '.join(values), variables)
         if _FLAGS.match(name):
-            flags.append(value)
-        elif _OBJ_LIST.match(name):
+            continue
+        if _OBJ_LIST.match(name):
             built += _objects(value)
         elif composite := _COMPOSITE.match(name):
             lists.setdefault(composite.group(1), []).extend(_objects(value))
@@ -160,9 +204,7 @@ def _parse(folder: str) -> _Kbuild | None:
              if member in lists}
     for part in parts.difference(built):
         modules.pop(part, None)
-
-    dirs, forced = _flags(folder, ' '.join(flags))
-    return _Kbuild(modules, dirs, forced)
+    return _Kbuild(modules)
 
 
 def _objects(value: str) -> list[str]:
@@ -190,42 +232,77 @@ def _sources(folder: str, name: str, lists: dict[str, list[str]],
         yield path
 
 
-def _flags(folder: str, flags: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Include folders and force-included headers named in compiler flags."""
-    folder = folder or '.'
-    top = _kernel_top(folder)
+@functools.lru_cache(maxsize=4096)
+def _flags(folder: str) -> _Flags:
+    """Include folders and force-included headers of the files of `folder`.
 
-    def resolve(word: str) -> str | None:
-        # $(srctree)/$(src) is the old spelling of what is $(src) since 6.10
-        word = re.sub(r'\$[({]srctree[)}]/\$[({](?:src|obj)[)}]', folder, word)
-        word = re.sub(r'\$[({](?:src|obj|PWD|CURDIR|M)[)}]', folder, word)
-        if top is not None:
-            word = re.sub(r'\$[({]srctree[)}]', top, word)
-            if '$' not in word and not os.path.isabs(word) \
-                    and not word.startswith(folder):
-                word = os.path.join(top, word)
-        return None if '$' in word else os.path.normpath(word)
+    The kernel's own include folders hold no headers of a driver.
+    """
+    top = _kernel_top(folder or '.')
+    if top == os.path.abspath(folder):
+        return _Flags((), ())
+    variables = _makefile(folder).flags
+    words = [word.strip('"\'') for name, values in variables.items()
+             if _FLAGS.match(name) for value in values
+             for word in _words(value, variables)]
+    dirs: list[str] = []
+    forced: list[str] = []
+    for index, word in enumerate(words):
+        option = _INCLUDE_OPTION.match(word)
+        if not option:
+            continue
+        named = option[2].strip('"\'=') or next(iter(words[index + 1:]), '')
+        path = _folder_named(named, folder or '.', top)
+        if path and not (top and _KERNEL_HEADERS.match(
+                os.path.relpath(path, top))):
+            (forced if option[1] == 'include' else dirs).append(path)
+    return _Flags(tuple(dict.fromkeys(dirs)), tuple(dict.fromkeys(forced)))
 
-    def every(pattern: re.Pattern[str]) -> tuple[str, ...]:
-        found = (resolve(word) for word in pattern.findall(flags))
-        return tuple(dict.fromkeys(path for path in found if path))
 
-    # The kernel's own include folders hold no headers of a driver.
-    dirs = every(_INCLUDE_DIR)
-    if top is not None:
-        include = os.path.abspath(os.path.join(top, 'include'))
-        dirs = tuple(path for path in dirs
-                     if not _inside(os.path.abspath(path), include))
-    return dirs, every(_INCLUDE_FILE)
+def _words(value: str, variables: dict[str, list[str]],
+           depth: int = 8) -> Iterator[str]:
+    """The words of a value; of a variable that is set several times (in
+    branches, say) each value counts."""
+    for word in value.split():
+        found = next((ref for ref in _REFERENCE.finditer(word)
+                      if ref[1] in variables), None) if depth else None
+        if found is None:
+            yield word
+            continue
+        for text in dict.fromkeys(variables[found[1]]):
+            yield from _words(word[:found.start()] + text + word[found.end():],
+                              variables, depth - 1)
+
+
+def _folder_named(word: str, folder: str, top: str | None) -> str | None:
+    """The path that a compiler flag names; None when that cannot be told.
+
+    top: of the kernel tree that holds `folder`.
+    """
+    bases = [folder]
+    path = _HERE.sub('.', word)
+    if path == word:
+        path = _MODULE.sub('.', word)
+        if path != word or top is None:
+            bases = list(_upwards(folder))
+        elif _TOP.match(word) or not os.path.isabs(word):
+            path = _TOP.sub('.', word)
+            bases = [top if os.path.isabs(folder) else os.path.relpath(top)]
+    if not path or '$' in path or _SYSTEM.match(path):
+        return None
+    paths = [os.path.normpath(os.path.join(base, path)) for base in bases]
+    return next((p for p in paths if os.path.exists(p)), paths[0])
 
 
 # --- Includes ---------------------------------------------------------------
 
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.M)
+_INCLUDE = re.compile(
+    r'^[ \t]*#[ \t]*include[ \t]*("[^"\n]+"|<[^>\n]+>)', re.M)
 
 
 @functools.lru_cache(maxsize=65536)
 def _included_names(path: str) -> tuple[str, ...]:
+    """What a file includes, as it is written: `"foo.h"`, `<foo.h>`."""
     return tuple(dict.fromkeys(_INCLUDE.findall(_read(path))))
 
 
@@ -233,19 +310,24 @@ def _include_dirs(folder: str) -> tuple[str, ...]:
     """Folders that -I names for the files of `folder`, here or further up."""
     dirs: list[str] = []
     for above in _upwards(folder):
-        kbuild = _parse(above)
-        if kbuild is not None:
-            dirs += kbuild.include_dirs
+        dirs += _flags(above).dirs
     return tuple(dict.fromkeys(dirs))
 
 
-def _resolve(name: str, folder: str, dirs: Iterable[str]) -> str | None:
-    """The file that `#include "name"` in a file of `folder` means."""
-    for base in (folder, *dirs):
-        path = os.path.normpath(os.path.join(base, name))
+def _resolve(name: str, folder: str, dirs: tuple[str, ...]) -> str | None:
+    """The file that `#include name` in a file of `folder` means."""
+    if name[0] == '"':
+        path = os.path.normpath(os.path.join(folder, name[1:-1]))
         if _plain_file(path):
             return path
-    return None
+    return _search(name[1:-1], dirs) if dirs else None
+
+
+@functools.lru_cache(maxsize=65536)
+def _search(name: str, dirs: tuple[str, ...]) -> str | None:
+    """The file of that name in the first of the folders that has one."""
+    paths = (os.path.normpath(os.path.join(base, name)) for base in dirs)
+    return next((path for path in paths if _plain_file(path)), None)
 
 
 def _closure(sources: Iterable[str],
@@ -302,9 +384,8 @@ def _forced(sources: Iterable[str]) -> list[str]:
     found: list[str] = []
     for folder in dict.fromkeys(os.path.dirname(path) for path in sources):
         for above in _upwards(folder):
-            kbuild = _parse(above)
-            if kbuild is not None:
-                found += kbuild.forced
+            found += _flags(above).forced
+            if _parse(above) is not None:
                 break
     return found
 
@@ -371,7 +452,7 @@ def _includer(source: str) -> str | None:
             if path == source:
                 continue
             for name in _included_names(path):
-                if os.path.basename(name) == base and _resolve(
+                if os.path.basename(name[1:-1]) == base and _resolve(
                         name, os.path.dirname(path), ()) == source:
                     return path
     return None
@@ -477,7 +558,7 @@ def _users(header: str) -> tuple[str, ...]:
                 continue
             folder = os.path.dirname(path)
             for name in _included_names(path):
-                if os.path.basename(name) == base and _resolve(
+                if os.path.basename(name[1:-1]) == base and _resolve(
                         name, folder, _include_dirs(folder)) == target:
                     seen.add(path)
                     if path.endswith('.c'):

@@ -20,7 +20,7 @@ from . import gfp
 from .clex import Token, directive, tokenize
 from .conditions import Conditions
 from .driver import Driver
-from .includes import reaches
+from .includes import anchor, missing, reaches
 from .pcidevice import NoPciDevice, device
 from .plan import Addition, Edit, Note, Unit, mark
 
@@ -94,7 +94,7 @@ def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
                             'dma_pool')
     _include(driver, units)
     _mark(units)
-    return units
+    return units + list(_not_found(driver)) if units else []
 
 
 @dataclass(frozen=True)
@@ -407,13 +407,33 @@ def _source(tokens: list[Token]) -> str:
 
 def _include(driver: Driver, units: list[Unit]) -> None:
     """linux/dma-mapping.h, for files that lose it with the wrappers."""
+    told: set[str] = set()
     for unit in units:
-        for path in {e.path for e in unit.edits if e.path.endswith('.c')}:
-            names = [name for name, _ in driver.file(path).includes]
-            if not reaches(driver, path, *_BRING) \
-                    and any(n.startswith('<linux/') for n in names):
+        for edit in unit.edits:
+            if edit.path in told or not edit.path.endswith('.c') \
+                    or reaches(driver, edit.path, *_BRING):
+                continue
+            if anchor(driver, edit.path):
                 unit.additions.append(Addition(
-                    ('include', os.path.realpath(path)), path))
+                    ('include', os.path.realpath(edit.path)), edit.path))
+                continue
+            told.add(edit.path)
+            unit.notes.append(Note(
+                'finding', edit.path, edit.token, edit.function,
+                'linux/dma-mapping.h is not added: there is no #include '
+                '<linux/...> for all kernels here to put it behind', 'note'))
+
+
+def _not_found(driver: Driver) -> Iterator[Unit]:
+    """The headers that were not looked at."""
+    told: set[str] = set()
+    for path, name, token in missing(driver):
+        if name not in told:
+            told.add(name)
+            yield Unit(notes=[Note(
+                'finding', path, token, '', 'the header %s was not found; what '
+                'it holds is left: run cocci-dma convert on its folder, too'
+                % name, 'note')])
 
 
 def _mark(units: list[Unit]) -> None:
