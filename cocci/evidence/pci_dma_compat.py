@@ -179,7 +179,8 @@ class _File:
         """Is it a prototype of a function of the driver's?"""
         return word.token.text in WRAPPERS and word.macro is None \
             and word.near(1) == '(' and self._function(word) is None \
-            and (word.near(-1) == '*' or bool(_NAME.match(word.near(-1))))
+            and (word.near(-1) == '*' or word.near(-1) not in _BEFORE_VALUE
+                 and bool(_NAME.match(word.near(-1))))
 
     @staticmethod
     def _in_enum(word: _Word) -> bool:
