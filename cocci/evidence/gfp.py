@@ -56,10 +56,20 @@ def _missing_header(driver: Driver) -> Step | None:
 
 
 def _parameter(func: c.Function) -> str:
-    """A parameter of type gfp_t that is not assigned to; ''."""
+    """A parameter of type gfp_t that nothing changes or hides; ''."""
     for param in func.params:
-        if param.type.base == 'gfp_t' and not param.type.pointers:
-            if not any(isinstance(n, c.Assign) and isinstance(n.left, c.Id)
-                       and n.left.name == param.name for n in func.nodes):
-                return param.name
+        if param.type.base == 'gfp_t' and not param.type.pointers \
+                and not any(_takes(node, param.name) for node in func.nodes):
+            return param.name
     return ''
+
+
+def _takes(node: c.Node, name: str) -> bool:
+    """Does a node set a variable, take its address, or declare another one of
+    the name?"""
+    if isinstance(node, c.Variable):
+        return node.name == name
+    target = node.left if isinstance(node, c.Assign) else node.arg \
+        if isinstance(node, c.Unary) and node.op in (
+            '&', '++', '--', 'p++', 'p--') else None
+    return isinstance(target, c.Id) and target.name == name

@@ -79,9 +79,13 @@ class _Makefile(NamedTuple):
 
 
 class _Kbuild(NamedTuple):
-    """One Kbuild file: its drivers."""
+    """One Kbuild file: its drivers.
 
-    modules: dict[str, tuple[str, ...]]     # name -> sources
+    modules: name -> sources.  foreign: name -> files with code that is no C.
+    """
+
+    modules: dict[str, tuple[str, ...]]
+    foreign: dict[str, tuple[str, ...]]
 
 
 class _Flags(NamedTuple):
@@ -204,7 +208,12 @@ def _parse(folder: str) -> _Kbuild | None:
              if member in lists}
     for part in parts.difference(built):
         modules.pop(part, None)
-    return _Kbuild(modules)
+    return _Kbuild(modules, {name: tuple(_foreign(folder, name, lists, set()))
+                             for name in modules})
+
+
+#: What an object is made of that is not compiled from C.
+_FOREIGN = ('.S', '.s', '.asm', '.o_shipped', '.o_binary', '.a')
 
 
 def _objects(value: str) -> list[str]:
@@ -212,8 +221,9 @@ def _objects(value: str) -> list[str]:
     names = []
     for word in value.split():
         word = re.sub(r'^\$[({](?:src|obj)[)}]/', '', word)
-        if word.endswith('.o') and '$' not in word:
-            names.append(os.path.normpath(word[:-2]))
+        stem, ending = os.path.splitext(word)
+        if (ending == '.o' or ending in _FOREIGN) and '$' not in word:
+            names.append(os.path.normpath(stem))
     return names
 
 
@@ -230,6 +240,20 @@ def _sources(folder: str, name: str, lists: dict[str, list[str]],
     # where foo-y names foo.o itself, which `seen` has just cut short.
     if _plain_file(path) and (name not in lists or name in lists[name]):
         yield path
+
+
+def _foreign(folder: str, name: str, lists: dict[str, list[str]],
+             seen: set[str]) -> Iterator[str]:
+    """The files that an object is made of and that are no C."""
+    if name in seen:
+        return
+    seen.add(name)
+    for member in lists.get(name, ()):
+        yield from _foreign(folder, member, lists, seen)
+    path = os.path.normpath(os.path.join(folder, name))
+    if not _plain_file(path + '.c'):
+        yield from (path + ending for ending in _FOREIGN
+                    if os.path.isfile(path + ending))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -567,6 +591,22 @@ def _users(header: str) -> tuple[str, ...]:
                         wanted.append(path)
                     break
     return tuple(sorted(users))
+
+
+def foreign_code(sources: Iterable[str]) -> list[str]:
+    """Files linked with a driver's sources that hold code, but not in C.
+
+    They may call whatever is not static.  In a scratch copy they are looked
+    for in the tree that it was copied from.
+    """
+    found: list[str] = []
+    for source in map(_place_of, sources):
+        for above in _upwards(os.path.dirname(source)):
+            kbuild = _parse(above)
+            for name, parts in kbuild.modules.items() if kbuild else ():
+                if source in parts:
+                    found += kbuild.foreign[name]
+    return list(dict.fromkeys(found))
 
 
 def other_users(header: str, driver: Driver) -> list[str]:
