@@ -99,6 +99,7 @@ runtime: runtime-deps
 
 bench: run-deps
 	@$(PYTHON) bench/accuracy.py $(if $(J),--jobs '$(J)')
+	@$(PYTHON) bench/gfp.py --sample 208 $(if $(J),--jobs '$(J)')
 
 test: deps
 	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -p no:cacheprovider tests

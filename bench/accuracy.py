@@ -18,8 +18,8 @@ people changed there for other reasons counts as a difference, too.
 "plain" is spatch alone with bench/plain/pci_dma_compat.cocci: every wrapper,
 with GFP_KERNEL for every allocation.
 
-The trees are Debian's packages linux-source-5.10 and -6.1, as apt knows them;
-they are kept in the user's cache folder.
+The trees are Debian's packages linux-source-5.10 and -6.1, fetched once (see
+trees.py).
 """
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from cocci_dma import Trouble, rules, run  # noqa: E402
 from evidence import cparse as c  # noqa: E402
 from evidence import pci_dma_compat  # noqa: E402
 from evidence.clex import tokenize  # noqa: E402
-from runtime import kernel_source  # noqa: E402
+import trees  # noqa: E402
 
 PLAIN = HERE / 'plain' / 'pci_dma_compat.cocci'
 RULES = ('pci_dma_compat', 'dma_set_mask_and_coherent')
@@ -59,34 +59,7 @@ NOT_A_DRIVER = ('include/linux/', 'Documentation/', 'tools/', 'scripts/')
 Bodies = dict[tuple[str, int], list[str]]
 
 
-# ------------------------------------------------------------------ the trees
-
-def tree(version: str, given: Path | None) -> Path:
-    """A kernel tree: the given one, or Debian's package in the cache."""
-    if given:
-        if not (given / 'drivers').is_dir():
-            raise Trouble('%s is no kernel tree: it has no drivers/' % given)
-        return given
-    package = 'linux-source-' + version
-
-    def unpack(folder: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-            print('fetching %s' % package, file=sys.stderr)
-            got = subprocess.run(['apt-get', 'download', '-qq', package],
-                                 cwd=work, capture_output=True, text=True,
-                                 check=False)
-            debs = list(Path(work).glob('*.deb'))
-            if got.returncode or not debs:
-                raise Trouble('apt-get download %s failed: add the release of '
-                              'Debian that has it to the sources of apt, or '
-                              'name a tree with --old and --new' % package)
-            kernel_source.run(['dpkg-deb', '-x', str(debs[0]), work])
-            tarball = next(Path(work).glob('usr/src/*.tar.xz'))
-            kernel_source.run(['tar', '-x', '-f', str(tarball),
-                               '--strip-components=1', '-C', str(folder)])
-
-    return kernel_source.made(kernel_source.cache('source') / package, unpack)
-
+# ------------------------------------------------------------------ the files
 
 def files_with_words(top: Path) -> list[str]:
     """The files of a tree that hold a wrapper or a constant."""
@@ -375,7 +348,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    old_top, new_top = tree('5.10', args.old), tree('6.1', args.new)
+    old_top = trees.tree('5.10', args.old)
+    new_top = trees.tree('6.1', args.new)
     paths = files_with_words(old_top)
     made: dict[str, Converted] = {}
     for who, convert in (('ours', ours), ('plain', plain)):

@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Decisions about GFP flags beside those that people took.
 
-    bench/gfp.py --tree ~/linux-7.2
+    bench/gfp.py
     bench/gfp.py --tree ~/linux-7.2 --sample 208 --show KERNEL:ATOMIC
     bench/gfp.py --tree ~/linux-5.10 --after ~/linux-6.1
 
---tree DIR     the kernel tree (only read)
+--tree DIR     the kernel tree (only read; default: Linux 7.2, see trees.py)
 --path P       below it (default drivers and sound; may be given several times)
 --after DIR    a later tree: what became of --tree's pci_alloc_consistent()
 --sample N     so many of the files only; --seed S another sample
@@ -30,8 +30,10 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parent / 'cocci')]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / 'cocci')]
 
+import trees  # noqa: E402
+from cocci_dma import Trouble  # noqa: E402
 from evidence import cparse as c  # noqa: E402
 from evidence import gfp, kbuild  # noqa: E402
 from evidence.context import Context  # noqa: E402
@@ -185,7 +187,7 @@ def table(sites: list[Site]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument('--tree', type=Path, required=True)
+    parser.add_argument('--tree', type=Path)
     parser.add_argument('--path', action='append')
     parser.add_argument('--after', type=Path)
     parser.add_argument('--sample', type=int)
@@ -193,21 +195,18 @@ def main() -> int:
     parser.add_argument('--show', action='append', default=[])
     parser.add_argument('--jobs', type=int, default=2)
     args = parser.parse_args()
-    for folder in filter(None, (args.tree, args.after)):
-        if not (folder / 'Kbuild').exists():
-            print('gfp: %s is no kernel tree: name the top folder of the '
-                  'kernel sources' % folder, file=sys.stderr)
-            return 2
+    top = trees.tree('7.2', args.tree)
+    after = trees.tree('6.1', args.after) if args.after else None
     names = WRAPPERS if args.after else MASKED
-    tree = args.tree.resolve()
+    tree = top.resolve()
     files = sampled(files_with(tree, args.path or ['drivers', 'sound'], names),
                     args.sample, args.seed)
     sites = decide(tree, files, names, args.jobs)
-    if args.after:
+    if after:
         every = len(sites)
-        sites = list(later(args.after, sites))
+        sites = list(later(after, sites))
         print('%d of %d sites have a counterpart in %s'
-              % (len(sites), every, args.after.name))
+              % (len(sites), every, after.name))
     print(table(sites))
     for site in sites:
         if '%s:%s' % (kind_of(site.ours), kind_of(site.human)) in args.show:
@@ -219,4 +218,8 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Trouble as trouble:
+        print('gfp: %s' % trouble, file=sys.stderr)
+        sys.exit(2)

@@ -5,13 +5,13 @@
 ///
 //# A wrapper and its successor are one function, so every place is converted
 //# on its own. pci_alloc_consistent() meant GFP_ATOMIC; it becomes GFP_KERNEL
-//# only where it is proven that the caller may sleep. It errs where a macro of
-//# another subsystem builds the name of a wrapper.
+//# only where it is proven that the caller may sleep. It errs where a macro that
+//# it does not see builds the name of a wrapper.
 //
 // Confidence: High
 // Copyright: (C) 2026 cocci-dma developers
 // URL: https://docs.kernel.org/core-api/dma-api-howto.html
-// Keywords: pci_alloc_consistent, pci_zalloc_consistent, pci_free_consistent, pci_map_single, pci_unmap_single, pci_map_page, pci_unmap_page, pci_map_sg, pci_unmap_sg, pci_dma_sync_single_for_cpu, pci_dma_sync_single_for_device, pci_dma_sync_sg_for_cpu, pci_dma_sync_sg_for_device, pci_dma_mapping_error, pci_set_dma_mask, pci_set_consistent_dma_mask, pci_pool, pci_pool_create, pci_pool_destroy, pci_pool_alloc, pci_pool_zalloc, pci_pool_free, PCI_DMA_BIDIRECTIONAL, PCI_DMA_TODEVICE, PCI_DMA_FROMDEVICE, PCI_DMA_NONE
+// Keywords: pci_alloc_consistent, pci_zalloc_consistent, pci_free_consistent, pci_map_single, pci_unmap_single, pci_map_page, pci_unmap_page, pci_map_sg, pci_unmap_sg, pci_dma_sync_single_for_cpu, pci_dma_sync_single_for_device, pci_dma_sync_sg_for_cpu, pci_dma_sync_sg_for_device, pci_dma_mapping_error, pci_set_dma_mask, pci_set_consistent_dma_mask, pci_pool, pci_pool_create, pci_pool_destroy, pci_pool_alloc, pci_pool_zalloc, pci_pool_free, PCI_DMA_BIDIRECTIONAL, PCI_DMA_TODEVICE, PCI_DMA_FROMDEVICE, PCI_DMA_NONE, PCI_DMA_, pci_, pci_map_, pci_unmap_, pci_dma_, pci_dma_sync_, pci_pool_
 // Scope: file
 // Options: --no-includes --include-headers
 // Requires: 1.1.1

@@ -21,7 +21,7 @@ Signature = tuple[int, int, int] | None
 
 
 class Fact(NamedTuple):
-    """words: those asked for that occur in it.  includes: names in quotes.
+    """words: those asked for that occur in it.  includes: as they are written.
     problem: why it is no source for us, or ''."""
 
     signature: Signature
@@ -118,11 +118,11 @@ def _fragments(words: Iterable[str]) -> list[bytes]:
     return chosen
 
 
-_INCLUDE = re.compile(rb'[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"')
+_INCLUDE = re.compile(rb'[ \t]*#[ \t]*include[ \t]*("[^"\n]+"|<[^>\n]+>)')
 
 
 def _includes(text: bytes) -> dict[str, None]:
-    """The names of `#include "name"`, in order, each once."""
+    """What is included, as it is written, in order, each once."""
     found: dict[str, None] = {}
     at = text.find(b'include')
     while at >= 0:

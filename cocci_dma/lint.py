@@ -299,7 +299,8 @@ class Lint:
                     _write(few / path, file.content
                            if rule.name in answers[n].whole
                            else cut.functions(file.content, lines[path]))
-        run = self._spatch.run(rule, 'report', str(few), drivers, str(whole))
+        run = self._spatch.run(rule, 'report', str(few), drivers,
+                               whole=str(whole))
         if run.timed_out or run.failure or run.unparsed:
             return {}
         for event in run.events:

@@ -131,7 +131,31 @@ class _Copy:
 
     def run(self, rule: Rule, mode: str, name: str, group: Group) -> Run:
         """Run a rule; raises _Failed, noted in coverage, if it did not end."""
-        run = self._spatch.run(rule, mode, self._folder, [group])
+        return self._ended(rule, name, self._spatch.run(
+            rule, mode, self._folder, [group]))
+
+    def rewrite(self, rule: Rule, name: str, group: Group) -> Run:
+        """Run a conversion.  Where spatch stumbles over a place, that is
+        refused, and the rest is converted; raises _Failed as `run` does."""
+        before = dict(self._held)
+        avoided: frozenset[str] = frozenset()
+        while True:
+            run = self._spatch.run(rule, 'patch', self._folder, [group],
+                                   avoided)
+            after = self.contents()
+            found = {run.stuck} if run.stuck else _half_done(before, after)
+            if not found:
+                return self._ended(rule, name, run)
+            if avoided.issuperset(found):
+                self._part.coverage.failures.append(
+                    '%s: %s; nothing of this driver was changed [%s]' % (
+                        name, run.failure or 'spatch left a call half '
+                        'rewritten', rule.name))
+                raise _Failed
+            avoided |= found
+            self.hold(before)
+
+    def _ended(self, rule: Rule, name: str, run: Run) -> Run:
         if run.timed_out:
             self._part.coverage.timeouts.append(
                 '%s [%s]' % (name, rule.name))
@@ -157,6 +181,13 @@ class _Copy:
                 yield self.run(rule, mode, name, group)
             except _Failed:
                 continue
+
+
+def _half_done(before: Contents, after: Contents) -> set[str]:
+    """The marks that a conversion left."""
+    return {mark.decode() for path, content in after.items()
+            for mark in MARK.findall(content)
+            if mark not in before.get(path, b'')}
 
 
 def _concerned(rule: Rule, contents: Contents) -> bool:
@@ -396,19 +427,11 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
                                to_parse(rule, state))
             if run is None or any(event.get('kind') == 'fix'
                                   for event in run.events):
-                run = copy.run(rule, 'patch', work.name,
-                               to_parse(rule, state) if rule.by_file
-                               else Group(tuple(state), tuple(state)))
+                run = copy.rewrite(rule, work.name, to_parse(rule, state)
+                                   if rule.by_file
+                                   else Group(tuple(state), tuple(state)))
             after = {path: layout.tidy(state.get(path, b''), content)
                      for path, content in copy.contents().items()}
-            for path, content in after.items():
-                left = MARK.search(content)
-                if left and left[0] not in state.get(path, b''):
-                    part.coverage.failures.append(
-                        '%s: %s: spatch left a call half rewritten in %s; '
-                        'nothing of this driver was changed' % (
-                            work.name, rule.name, path))
-                    raise _Failed
             told = _Lines(original, state)
             found = [mapped(from_event(event), told) for event in run.events]
             if after == state:

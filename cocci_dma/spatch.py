@@ -18,6 +18,8 @@ from . import Trouble, source
 from .process import Interrupted, Live, kill
 from .rules import Rule
 
+from evidence.plan import AVOID_VARIABLE  # from cocci/: see __init__
+
 #: Seconds for one run.  The largest driver of the kernel that parses at all
 #: needs 20; one that needs more is in a loop.
 TIME_LIMIT = 120.0
@@ -31,7 +33,8 @@ class Run:
     """What came of one run.
 
     events: what the rule wrote.  unparsed: (path, line, function) that spatch
-    could not parse.  failure: why the run is worth nothing, or ''.
+    could not parse.  failure: why the run is worth nothing, or ''.  stuck: the
+    place, `PATH:LINE`, that spatch failed to rewrite, or ''.
     """
 
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -39,6 +42,7 @@ class Run:
     unparsed: set[tuple[str, int, str]] = field(default_factory=set)
     timed_out: bool = False
     failure: str = ''
+    stuck: str = ''
 
 
 class Group(NamedTuple):
@@ -91,11 +95,12 @@ class Spatch:
         self.live = Live()
 
     def run(self, rule: Rule, mode: str, cwd: str, drivers: Sequence[Group],
-            whole: str = '') -> Run:
+            avoided: Iterable[str] = (), whole: str = '') -> Run:
         """Run `rule` in `mode` on drivers whose files lie below `cwd`.
 
-        In mode patch the files are rewritten.  Several drivers in one run
-        share the half second that Python needs to start.  whole: where the
+        In mode patch the files are rewritten, but for `avoided` places: those
+        where an earlier run was stuck, or left marks.  Several drivers in one
+        run share the half second that Python needs to start.  whole: where the
         drivers lie in full, if files below `cwd` are cut down.  Trouble when
         spatch cannot work at all, on whatever file.
         """
@@ -116,6 +121,7 @@ class Spatch:
                 'COCCI_DMA_DRIVER': group,
                 'COCCI_DMA_TREE': self._tree,
                 'COCCI_DMA_WHOLE': whole,
+                AVOID_VARIABLE: '\n'.join(avoided),
                 'PYTHONPYCACHEPREFIX': os.path.join(self._scratch, 'pycache'),
             }
             result = self._start(self._command(rule, mode) + what, files, cwd,
@@ -164,8 +170,15 @@ class Spatch:
         finally:
             self.live.ended(process)
         if process.returncode != 0:
-            return Run(failure=_cause(stderr, process.returncode))
+            stuck = _STUCK.search(stderr)
+            return Run(failure=_cause(stderr, process.returncode),
+                       stuck=b':'.join(stuck.groups()).decode(
+                           'utf-8', 'surrogateescape') if stuck else '')
         return Run(stdout=stdout, unparsed=_unparsed(stderr, cwd, files))
+
+
+#: A token that spatch has put in the place of a macro that it expanded.
+_STUCK = re.compile(rb'([^\s"]+): (\d+): try to delete an expanded token')
 
 
 def _environment() -> dict[str, str]:

@@ -147,9 +147,10 @@ class Outcome:
 
 
 @pytest.fixture(scope='session')
-def outcomes(tmp_path_factory: pytest.TempPathFactory,
+def outcomes(request: pytest.FixtureRequest,
+             tmp_path_factory: pytest.TempPathFactory,
              worker_id: str) -> dict[str, Outcome]:
-    """Every case, once: the first worker to ask does it for all.
+    """Every case of a chosen test, once: the first worker to ask does it.
 
     All cases of a rule are one run of the front door (a folder of drivers),
     and all compilations are one kbuild a form.
@@ -162,24 +163,31 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory,
         if not kept.exists():
             work = shared / 'cases'
             work.mkdir()
-            kept.write_bytes(pickle.dumps(_work_out(work)))
+            chosen = {id(item.callspec.params['case'])
+                      for item in request.session.items
+                      if 'outcomes' in getattr(item, 'fixturenames', ())}
+            kept.write_bytes(pickle.dumps(_work_out(
+                work, [case for case in CASES if id(case) in chosen])))
         return pickle.loads(kept.read_bytes())
 
 
-def _work_out(top: Path) -> dict[str, Outcome]:
-    results = {str(case): Outcome() for case in CASES}
+def _work_out(top: Path, cases: list[Case]) -> dict[str, Outcome]:
+    results = {str(case): Outcome() for case in cases}
     diffs = b''
-    for name in sorted({case.rule for case in CASES} & set(RULES)):
-        diffs += _run_rule(name, top / 'run', results)
-    _build(top / 'old', results, converted=False)
-    _build(top / 'new', results, converted=True)
+    for name in sorted({case.rule for case in cases} & set(RULES)):
+        diffs += _run_rule([case for case in cases if case.rule == name],
+                           top / 'run', results)
+    _build(top / 'old', cases, results, converted=False)
+    _build(top / 'new', [case for case in cases if case.changes], results,
+           converted=True)
     _checkpatch(diffs, results)
     return results
 
 
-def _run_rule(name: str, top: Path, results: dict[str, Outcome]) -> bytes:
-    """Check and convert, twice, all cases of a rule; the diff."""
-    cases = [case for case in CASES if case.rule == name]
+def _run_rule(cases: list[Case], top: Path,
+              results: dict[str, Outcome]) -> bytes:
+    """Check and convert, twice, cases of one rule; the diff."""
+    name = cases[0].rule
     folder = top / name
     for case in cases:
         case.place(folder / case.name)
@@ -219,8 +227,9 @@ def _run_rule(name: str, top: Path, results: dict[str, Outcome]) -> bytes:
     return diff
 
 
-def _build(top: Path, results: dict[str, Outcome], converted: bool) -> None:
-    """Compile one form of all cases.
+def _build(top: Path, cases: list[Case], results: dict[str, Outcome],
+           converted: bool) -> None:
+    """Compile one form of some cases.
 
     Single files go into one folder, which costs one kbuild; the others have
     their own.  The converted form is what came out, not the golden file.
@@ -229,7 +238,7 @@ def _build(top: Path, results: dict[str, Outcome], converted: bool) -> None:
     flat = top / 'flat'
     flat.mkdir()
     names: dict[str, Case] = {}
-    for case in CONVERTING if converted else CASES:
+    for case in cases:
         outcome = results[str(case)]
         files = outcome.files if converted else case.original
         if case.path.is_dir():

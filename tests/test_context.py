@@ -352,6 +352,8 @@ def test_gfp_parameter_is_passed_through() -> None:
     assert flag(code % 'spin_lock(&p->l); ALLOC spin_unlock(&p->l);') \
         == 'GFP_ATOMIC'
     assert flag(code % 'gfp |= __GFP_ZERO; ALLOC') == 'GFP_ATOMIC'
+    assert flag(code % 'set(&gfp); ALLOC') == 'GFP_ATOMIC'
+    assert flag(code % 'if (p) { gfp_t gfp = 0; ALLOC }') == 'GFP_ATOMIC'
 
 
 @pytest.mark.parametrize('param', ['int sleepFlag', 'bool can_sleep',
@@ -519,7 +521,9 @@ IRQ = 'static int irq(int i, void *d) { %s }\n' \
     'static void call(void (*f)(struct foo *)) { list_add(f); }\n'
     'static void g(void) { call(foo_fn); }',
     'static struct net_device_ops o = { .ndo_tx_timeout = foo_fn };',
-    'module_param_call(x, foo_fn, get, NULL, 0644);'])
+    'module_param_call(x, foo_fn, get, NULL, 0644);',
+    'void bar(struct foo *p) __attribute__((alias("foo_fn")));',
+    'void bar(struct foo *p) __alias(foo_fn);'])
 def test_one_more_way_in(harm: str) -> None:
     code = BASE + PCI % 'foo_fn(p);'
     assert flag(code) == 'GFP_KERNEL'
@@ -624,6 +628,27 @@ def test_a_source_beside_the_driver(tmp_path: Path, other: str,
     for name, text in files.items():
         (tmp_path / name).write_text(text.replace('ALLOC', ALLOC))
     driver = Driver([str(tmp_path / name) for name in ('foo.c', 'foo.h')])
+    func, = driver.functions_with('dma_alloc_coherent')
+    call, = [k for k in func.calls() if k.name == 'dma_alloc_coherent']
+    assert gfp.decide(driver, func, call).flag == expected
+
+
+@pytest.mark.parametrize('objects, file, static, expected', [
+    ('foo.o', 'core.S', '', 'GFP_KERNEL'),
+    ('foo.o core.o', 'core.c', '', 'GFP_KERNEL'),
+    ('foo.o core.o', 'core.S', 'static ', 'GFP_KERNEL'),
+    ('foo.o core.o', 'core.S', '', 'GFP_ATOMIC'),
+    ('foo.o core.o', 'core.o_shipped', '', 'GFP_ATOMIC'),
+    ('foo.o $(src)/core.o_binary', 'core.o_binary', '', 'GFP_ATOMIC')])
+def test_objects_that_are_no_c(tmp_path: Path, objects: str, file: str,
+                               static: str, expected: str) -> None:
+    """A prebuilt object may call whatever is not static."""
+    code = static + 'void foo_fill(struct foo *p) { %s }\n' % ALLOC \
+        + PCI % 'foo_fill(p);'
+    for name, text in (('foo.c', code), (file, ''),
+                       ('Kbuild', 'obj-m := x.o\nx-y := %s\n' % objects)):
+        (tmp_path / name).write_text(text)
+    driver = Driver([str(tmp_path / 'foo.c')])
     func, = driver.functions_with('dma_alloc_coherent')
     call, = [k for k in func.calls() if k.name == 'dma_alloc_coherent']
     assert gfp.decide(driver, func, call).flag == expected

@@ -35,11 +35,13 @@ def test_it_builds_again(case: Path, tmp_path: Path) -> None:
         Path(edit.source.path).write_bytes(edit.content)
 
     converted = case.with_suffix('.res')
-    changed = {Path(edit.source.path).name for edit in result.edits}
-    assert changed == {path.name for path in converted.iterdir()}
-    for path in converted.iterdir():
+    changed = {Path(edit.source.path).relative_to(folder)
+               for edit in result.edits}
+    golden = {path.relative_to(converted): path
+              for path in converted.rglob('*.[ch]')}
+    assert changed == set(golden)
+    for name, path in golden.items():
         # releases of spatch break lines differently
-        assert (folder / path.name).read_text().split() \
-            == path.read_text().split()
+        assert (folder / name).read_text().split() == path.read_text().split()
     built = kernel_tree.build(folder)
     assert built.ok and not built.warnings, built.output

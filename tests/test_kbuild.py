@@ -17,8 +17,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     here.mkdir()
     (tmp_path / '.git').mkdir()
     monkeypatch.chdir(here)
-    for cached in (kbuild._parse, kbuild._kbuild_file, kbuild._modules_of,
-                   kbuild._included_names, kbuild._users):
+    for cached in (kbuild._parse, kbuild._makefile, kbuild._modules_of,
+                   kbuild._flags, kbuild._included_names, kbuild._search,
+                   kbuild._users):
         cached.cache_clear()
     return here
 
@@ -100,12 +101,42 @@ def test_headers_come_transitively(folder: Path) -> None:
 @pytest.mark.parametrize('flag', [
     'ccflags-y += -I$(src)/../inc', 'EXTRA_CFLAGS = -I $(PWD)/../inc',
     'CFLAGS_a.o := -I$(srctree)/$(src)/../inc',
-    'subdir-ccflags-y := -DX -I$(src)/../inc'])
-def test_headers_of_include_folders(folder: Path, flag: str) -> None:
+    'subdir-ccflags-y := -DX -I$(src)/../inc',
+    'EXTRA_CFLAGS += -I./../inc', 'KBUILD_CFLAGS += -I"$(M)/../inc"',
+    'PWD := $(shell pwd)\nccflags-y := -I$(PWD)/../inc',
+    'ccflags-y := -I$(src)/..\nccflags-y += -isystem $(obj)/../inc',
+    'TOP ?= $(KBUILD_EXTMOD)/..\nINC = $(TOP)/inc\nccflags-y := -I$(INC)',
+    'TOP := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))\n'
+    'NOSTDINC_FLAGS := -I$(TOP)/../inc',
+    'D = $(src)\nifdef OLD\nD = $(src)/..\nendif\nccflags-y = -I$(D)/inc',
+    'all:\n\tmake -C /k M=$(PWD) EXTRA_CFLAGS="-DX -I$(PWD)/../inc" modules',
+    'obj-y := sub/\nccflags-y := -I/usr/include -I$(abspath $(src)/../inc)'])
+@pytest.mark.parametrize('name', ['"far.h"', '<far.h>'])
+def test_headers_of_include_folders(folder: Path, flag: str,
+                                    name: str) -> None:
     Path('../inc').mkdir()
     Path('../inc/far.h').write_text('')
-    write(Kbuild='obj-m := a.o\n%s\n' % flag, a__c='#include "far.h"\n')
+    write(Kbuild='obj-m := a.o\n%s\n' % flag, a__c='#include %s\n' % name)
     assert groups() == {'a': ('a.c', '../inc/far.h')}
+
+
+def test_flags_of_a_makefile_that_builds_nothing_itself(folder: Path) -> None:
+    write(Makefile='obj-m := sub/\nsubdir-ccflags-y := -I$(src)/inc\n',
+          sub___Makefile='obj-m := a.o\nccflags-y := -I$(M)/more\n',
+          sub___a__c='#include <far.h>\n#include "more.h"\n',
+          inc___far__h='', more___more__h='')
+    assert groups() == {'a': ('sub/a.c', 'inc/far.h', 'more/more.h')}
+
+
+def test_flags_beside_a_kbuild_file(folder: Path) -> None:
+    write(Kbuild='obj-m := a.o\n', Makefile='export EXTRA_CFLAGS := -I$(PWD)/inc',
+          a__c='#include <far.h>\n', inc___far__h='')
+    assert groups() == {'a': ('a.c', 'inc/far.h')}
+
+
+def test_angle_brackets_do_not_mean_the_folder_itself(folder: Path) -> None:
+    write(Kbuild='obj-m := a.o\n', a__c='#include <a.h>\n', a__h='')
+    assert groups() == {'a': ('a.c',)}
 
 
 def test_forced_header(folder: Path) -> None:

@@ -595,7 +595,7 @@ def test_facts(tmp_path: Path) -> None:
     known = facts.Facts(['dma_map_single', 'dma_map_page', 'virt_to_bus'])
     fact = known.of(str(path))
     assert fact.words == {'dma_map_page'}
-    assert fact.includes == ('x.h', 'sub/y.h')
+    assert fact.includes == ('"x.h"', '"sub/y.h"', '<z.h>')
     assert fact.functions == 1 == len(source.functions(path.read_bytes()))
     path.write_bytes(b'a\r\nb\n')
     assert 'mixed line ends' in facts.Facts([], known.known).of(

@@ -86,6 +86,37 @@ def directive(token: Token) -> tuple[str, str]:
     return name, body[len(name):].strip()
 
 
+def inside(token: Token) -> list[Token]:
+    """The tokens of a raw pp token, `#` left out, at their places in the file."""
+    return [t._replace(start=token.start + t.start, end=token.start + t.end,
+                       line=token.line + t.line - 1,
+                       column=t.column + (token.column if t.line == 1 else 0))
+            for t in tokenize(' ' + token.text[1:])]
+
+
+def arguments(tokens: list[Token], pos: int) -> list[list[Token]] | None:
+    """The arguments of a call whose parenthesis is at `pos`; None when there
+    is none, or a directive stands in between."""
+    args: list[list[Token]] = [[]]
+    depth = 0
+    for token in tokens[pos:]:
+        if token.kind == 'pp' or not depth and token.text != '(':
+            return None
+        if token.text in _OPEN and token.kind == 'op':
+            depth += 1
+            if depth == 1:
+                continue
+        elif token.text in _CLOSE and token.kind == 'op':
+            depth -= 1
+            if not depth:
+                return args
+        if token.text == ',' and depth == 1:
+            args.append([])
+        else:
+            args[-1].append(token)
+    return None
+
+
 _OPEN, _CLOSE = frozenset('([{'), frozenset(')]}')
 _ENDS = frozenset(';}:{')
 

@@ -56,6 +56,7 @@ class Conditions:
     def __init__(self, source: c.SourceFile, gone: frozenset[str]):
         self._gone = gone
         self._branches: list[Branch] = []
+        self._guard = _include_guard(source.raw)
         stack: list[Group] = []
         for token in source.raw:
             if token.kind != 'pp':
@@ -114,7 +115,7 @@ class Conditions:
         return None if value is None else bool(value)
 
     def _defined(self, name: str) -> bool | None:
-        if name in self._gone:
+        if name in self._gone or name == self._guard:
             return False
         return True if name in ('LINUX_VERSION_CODE', 'KERNEL_VERSION',
                                 '__KERNEL__', 'MODULE') else None
@@ -142,6 +143,15 @@ class Conditions:
             return _binary(node.op, self._number(node.left),
                            self._number(node.right))
         return None
+
+
+def _include_guard(tokens: list[Token]) -> str:
+    """What a header asks for and defines at its top; '' if it does not."""
+    head = [directive(token) for token in tokens[:2] if token.kind == 'pp']
+    if len(head) == 2 and (head[0][0], head[1][0]) == ('ifndef', 'define') \
+            and head[1][1].split()[:1] == [head[0][1]]:
+        return head[0][1]
+    return ''
 
 
 def _binary(op: str, left: int | None, right: int | None) -> int | None:

@@ -6,20 +6,13 @@ needs a proof, and the proof can be read.
 """
 from __future__ import annotations
 
-import os
-import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from . import context
 from . import cparse as c
 from .driver import Driver
+from .includes import missing
 from .report import Step
-
-#: Headers of the kernel's that stand in no folder, or are named in quotes.
-_KERNEL = re.compile(r'^(linux|asm|asm-generic|net|uapi|generated|media|sound|'
-                     r'scsi|rdma|drm|video|crypto|trace|xen|dt-bindings)/|'
-                     r'^std\w+\.h$')
 
 
 class Gfp(NamedTuple):
@@ -43,9 +36,9 @@ def decide(driver: Driver, func: c.Function, node: c.Node) -> Gfp:
 def decided(known: context.Context, func: c.Function, node: c.Node) -> Gfp:
     """The same with contexts that are at hand."""
     verdict = known.may_sleep(func, node)
-    missing = _missing_header(known.driver) if verdict.sleeps else None
-    if missing is not None:
-        return Gfp('GFP_ATOMIC', context.said(missing), (missing,))
+    unseen = _missing_header(known.driver) if verdict.sleeps else None
+    if unseen is not None:
+        return Gfp('GFP_ATOMIC', context.said(unseen), (unseen,))
     if verdict.sleeps:
         return Gfp('GFP_KERNEL', '', verdict.steps)
     gfp = _parameter(func)
@@ -54,26 +47,29 @@ def decided(known: context.Context, func: c.Function, node: c.Node) -> Gfp:
     return Gfp('GFP_ATOMIC', verdict.reason, (verdict.obstacle,))
 
 
-@lru_cache(maxsize=8)
 def _missing_header(driver: Driver) -> Step | None:
     """A header of the driver's own that was not found: its macros may lock,
-    its functions may be called from anywhere.  The kernel's lie in folders."""
-    known = {os.path.basename(path) for path in driver.paths}
-    for source in driver.files:
-        for name, token in source.includes:
-            if os.path.basename(name[1:-1]) not in known and (
-                    name[0] == '"' or '/' not in name) \
-                    and not _KERNEL.match(name[1:-1]):
-                return Step(source.path, token.line, 'the header %s was not '
-                            'found, and what it holds is not known' % name)
-    return None
+    its functions may be called from anywhere."""
+    return next((Step(path, token.line, 'the header %s was not found, and what '
+                      'it holds is not known' % name)
+                 for path, name, token in missing(driver)), None)
 
 
 def _parameter(func: c.Function) -> str:
-    """A parameter of type gfp_t that is not assigned to; ''."""
+    """A parameter of type gfp_t that nothing changes or hides; ''."""
     for param in func.params:
-        if param.type.base == 'gfp_t' and not param.type.pointers:
-            if not any(isinstance(n, c.Assign) and isinstance(n.left, c.Id)
-                       and n.left.name == param.name for n in func.nodes):
-                return param.name
+        if param.type.base == 'gfp_t' and not param.type.pointers \
+                and not any(_takes(node, param.name) for node in func.nodes):
+            return param.name
     return ''
+
+
+def _takes(node: c.Node, name: str) -> bool:
+    """Does a node set a variable, take its address, or declare another one of
+    the name?"""
+    if isinstance(node, c.Variable):
+        return node.name == name
+    target = node.left if isinstance(node, c.Assign) else node.arg \
+        if isinstance(node, c.Unary) and node.op in (
+            '&', '++', '--', 'p++', 'p--') else None
+    return isinstance(target, c.Id) and target.name == name

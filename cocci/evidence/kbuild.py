@@ -30,7 +30,7 @@ TREE_VARIABLE = 'COCCI_DMA_TREE'
 looked_in: set[str] = set()
 read_files: set[str] = set()
 
-#: What the front door knows already: path -> names of its `#include "name"`.
+#: What the front door knows already: path -> what it includes, as written.
 known_includes: dict[str, tuple[str, ...]] = {}
 
 
@@ -54,19 +54,54 @@ _ASSIGNMENT = re.compile(r'^\s*(?:export\s+|override\s+)?'
                          r'\s*(?:\+|::?|\?)?=\s*(.*)$')
 _OBJ_LIST = re.compile(r'^(?:obj|lib)-(?:y|m|objs|\$[({].*[)}])$')
 _COMPOSITE = re.compile(r'^(.+?)-(?:objs-)?(?:y|m|objs|\$[({].*[)}])$')
-_FLAGS = re.compile(r'^(?:ccflags-y|ccflags-m|subdir-ccflags-y|EXTRA_CFLAGS'
-                    r'|KBUILD_CFLAGS|CFLAGS|CFLAGS_.*\.o|ccflags-\$.*)$')
+#: Variables that hold compiler flags, and those given to make itself.
+_FLAGS = re.compile(r'^(?:(?:subdir-)?c[cp]p?flags-.*|\w*C(?:PP)?FLAGS(?:_.*)?'
+                    r'|LINUXINCLUDE|NOSTDINC_FLAGS)$')
+_GIVEN_FLAGS = re.compile(r'\b\w*C(?:PP)?FLAGS(?:_\w+)?\s*\+?=\s*'
+                          r'("[^"]*"|\'[^\']*\')')
 _REFERENCE = re.compile(r'\$[({]([\w.-]+)[)}]')
-_INCLUDE_DIR = re.compile(r'(?<!\S)-I\s*(\S+)')
-_INCLUDE_FILE = re.compile(r'(?<!\S)-include\s+(\S+)')
+#: Functions of make that only name a folder; what remains of them.
+_SIMPLER = tuple((re.compile(pattern), simple) for pattern, simple in (
+    (r'\$[({]shell\s+pwd[^(){}]*[)}]|`\s*pwd\s*`', '$(CURDIR)'),
+    (r'\$[({](?:last|first)word\s+\$[({]MAKEFILE_LIST[)}]\s*[)}]',
+     '$(src)/Makefile'),
+    (r'\$[({](?:abs|real)path\s+((?:\$\(\w+\))?[^\s(){}$]*)\s*[)}]', r'\1'),
+    (r'\$[({](?:dir|shell\s+dirname|patsubst\s+%/,%,)\s*\$\(src\)/'
+     r'(?:Makefile)?\s*[)}]', '$(src)/')))
+#: The folder of a Kbuild file, that which make was told to build, the kernel.
+_HERE = re.compile(r'^(?:\$[({](?:src|obj)tree[)}]/+)?\$[({](?:src|obj)[)}]')
+_MODULE = re.compile(r'^(?:\$[({]srctree[)}]/+)?'
+                     r'\$[({](?:PWD|CURDIR|M|KBUILD_EXTMOD|SUBDIRS)[)}]')
+_TOP = re.compile(r'^\$[({](?:srctree|objtree|TOPDIR)[)}]')
+#: Folders whose headers are no driver's.
+_SYSTEM = re.compile(r'^(?:/usr(?:/local)?/(?:include|lib)|/lib/modules'
+                     r'|/usr/src/(?:linux|kernels?)[^/]*)(?:/|$)')
+_KERNEL_HEADERS = re.compile(r'(?:arch/[^/]+/)?include(?:/|$)')
+_INCLUDE_OPTION = re.compile(r'-(I|isystem|iquote|include)(.*)$')
+
+
+class _Makefile(NamedTuple):
+    """The variables of one folder's makefiles."""
+
+    kbuild: dict[str, list[str]]    # of the one that Kbuild reads
+    flags: dict[str, list[str]]     # of all of them, for compiler flags
 
 
 class _Kbuild(NamedTuple):
-    """One Kbuild file: its drivers and the flags its files are built with."""
+    """One Kbuild file: its drivers.
 
-    modules: dict[str, tuple[str, ...]]     # name -> sources
-    include_dirs: tuple[str, ...]
-    forced: tuple[str, ...]                 # headers named with -include
+    modules: name -> sources.  foreign: name -> files with code that is no C.
+    """
+
+    modules: dict[str, tuple[str, ...]]
+    foreign: dict[str, tuple[str, ...]]
+
+
+class _Flags(NamedTuple):
+    """What the files of a folder are compiled with."""
+
+    dirs: tuple[str, ...]           # where headers are looked for
+    forced: tuple[str, ...]         # headers named with -include
 
 
 def _read(path: str) -> str:
@@ -85,7 +120,19 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines():
         found = _ASSIGNMENT.match(line.split('#', 1)[0])
         if found and not line.startswith('\t#'):
-            yield found.group(1), found.group(2).strip()
+            yield found.group(1), _simple(found.group(2).strip())
+    for given in _GIVEN_FLAGS.findall(text):
+        yield 'EXTRA_CFLAGS', _simple(given[1:-1])
+
+
+def _simple(value: str) -> str:
+    """`value` without functions of make that only name a folder."""
+    before = ''
+    while before != value:
+        before = value
+        for pattern, simple in _SIMPLER:
+            value = pattern.sub(simple, value)
+    return value
 
 
 def _kernel_top(folder: str) -> str | None:
@@ -126,35 +173,36 @@ def _plain_file(path: str) -> bool:
     return os.path.isfile(path) and not os.path.islink(path)
 
 
-@functools.lru_cache(maxsize=4096)
-def _kbuild_file(folder: str) -> str | None:
-    """The Kbuild file of a folder, as kbuild itself chooses it."""
+def _kbuild_files(folder: str) -> list[str]:
+    """The makefiles of a folder; the first is the one that kbuild reads."""
     looked_in.add(folder)
-    for name in ('Kbuild', 'Makefile'):
-        path = os.path.join(folder, name)
-        if os.path.isfile(path):
-            return path
-    return None
+    paths = (os.path.join(folder, name) for name in ('Kbuild', 'Makefile'))
+    return [path for path in paths if os.path.isfile(path)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _makefile(folder: str) -> _Makefile:
+    """The variables that the makefiles of `folder` set."""
+    out = _Makefile({}, {})
+    for number, path in enumerate(_kbuild_files(folder)):
+        for name, value in _assignments(_read(path)):
+            out.flags.setdefault(name, []).append(value)
+            if not number:
+                out.kbuild.setdefault(name, []).append(value)
+    return out
 
 
 @functools.lru_cache(maxsize=4096)
 def _parse(folder: str) -> _Kbuild | None:
     """What the Kbuild file of `folder` says; None when it builds nothing."""
-    path = _kbuild_file(folder)
-    if path is None:
-        return None
-    variables: dict[str, list[str]] = {}
-    for name, value in _assignments(_read(path)):
-        variables.setdefault(name, []).append(value)
-
+    variables = _makefile(folder).kbuild
     lists: dict[str, list[str]] = {}
     built: list[str] = []
-    flags: list[str] = []
     for name, values in variables.items():
         value = _expand(' '.join(values), variables)
         if _FLAGS.match(name):
-            flags.append(value)
-        elif _OBJ_LIST.match(name):
+            continue
+        if _OBJ_LIST.match(name):
             built += _objects(value)
         elif composite := _COMPOSITE.match(name):
             lists.setdefault(composite.group(1), []).extend(_objects(value))
@@ -172,9 +220,12 @@ def _parse(folder: str) -> _Kbuild | None:
              if member in lists}
     for part in parts.difference(built):
         modules.pop(part, None)
+    return _Kbuild(modules, {name: tuple(_foreign(folder, name, lists, set()))
+                             for name in modules})
 
-    dirs, forced = _flags(folder, ' '.join(flags))
-    return _Kbuild(modules, dirs, forced)
+
+#: What an object is made of that is not compiled from C.
+_FOREIGN = ('.S', '.s', '.asm', '.o_shipped', '.o_binary', '.a')
 
 
 def _objects(value: str) -> list[str]:
@@ -182,8 +233,9 @@ def _objects(value: str) -> list[str]:
     names = []
     for word in value.split():
         word = re.sub(r'^\$[({](?:src|obj)[)}]/', '', word)
-        if word.endswith('.o') and '$' not in word:
-            names.append(os.path.normpath(word[:-2]))
+        stem, ending = os.path.splitext(word)
+        if (ending == '.o' or ending in _FOREIGN) and '$' not in word:
+            names.append(os.path.normpath(stem))
     return names
 
 
@@ -202,42 +254,91 @@ def _sources(folder: str, name: str, lists: dict[str, list[str]],
         yield path
 
 
-def _flags(folder: str, flags: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Include folders and force-included headers named in compiler flags."""
-    folder = folder or '.'
-    top = _kernel_top(folder)
+def _foreign(folder: str, name: str, lists: dict[str, list[str]],
+             seen: set[str]) -> Iterator[str]:
+    """The files that an object is made of and that are no C."""
+    if name in seen:
+        return
+    seen.add(name)
+    for member in lists.get(name, ()):
+        yield from _foreign(folder, member, lists, seen)
+    path = os.path.normpath(os.path.join(folder, name))
+    if not _plain_file(path + '.c'):
+        yield from (path + ending for ending in _FOREIGN
+                    if os.path.isfile(path + ending))
 
-    def resolve(word: str) -> str | None:
-        # $(srctree)/$(src) is the old spelling of what is $(src) since 6.10
-        word = re.sub(r'\$[({]srctree[)}]/\$[({](?:src|obj)[)}]', folder, word)
-        word = re.sub(r'\$[({](?:src|obj|PWD|CURDIR|M)[)}]', folder, word)
-        if top is not None:
-            word = re.sub(r'\$[({]srctree[)}]', top, word)
-            if '$' not in word and not os.path.isabs(word) \
-                    and not word.startswith(folder):
-                word = os.path.join(top, word)
-        return None if '$' in word else os.path.normpath(word)
 
-    def every(pattern: re.Pattern[str]) -> tuple[str, ...]:
-        found = (resolve(word) for word in pattern.findall(flags))
-        return tuple(dict.fromkeys(path for path in found if path))
+@functools.lru_cache(maxsize=4096)
+def _flags(folder: str) -> _Flags:
+    """Include folders and force-included headers of the files of `folder`.
 
-    # The kernel's own include folders hold no headers of a driver.
-    dirs = every(_INCLUDE_DIR)
-    if top is not None:
-        include = os.path.abspath(os.path.join(top, 'include'))
-        dirs = tuple(path for path in dirs
-                     if not _inside(os.path.abspath(path), include))
-    return dirs, every(_INCLUDE_FILE)
+    The kernel's own include folders hold no headers of a driver.
+    """
+    top = _kernel_top(folder or '.')
+    if top == os.path.abspath(folder):
+        return _Flags((), ())
+    variables = _makefile(folder).flags
+    words = [word.strip('"\'') for name, values in variables.items()
+             if _FLAGS.match(name) for value in values
+             for word in _words(value, variables)]
+    dirs: list[str] = []
+    forced: list[str] = []
+    for index, word in enumerate(words):
+        option = _INCLUDE_OPTION.match(word)
+        if not option:
+            continue
+        named = option[2].strip('"\'=') or next(iter(words[index + 1:]), '')
+        path = _folder_named(named, folder or '.', top)
+        if path and not (top and _KERNEL_HEADERS.match(
+                os.path.relpath(path, top))):
+            (forced if option[1] == 'include' else dirs).append(path)
+    return _Flags(tuple(dict.fromkeys(dirs)), tuple(dict.fromkeys(forced)))
+
+
+def _words(value: str, variables: dict[str, list[str]],
+           depth: int = 8) -> Iterator[str]:
+    """The words of a value; of a variable that is set several times (in
+    branches, say) each value counts."""
+    for word in value.split():
+        found = next((ref for ref in _REFERENCE.finditer(word)
+                      if ref[1] in variables), None) if depth else None
+        if found is None:
+            yield word
+            continue
+        for text in dict.fromkeys(variables[found[1]]):
+            yield from _words(word[:found.start()] + text + word[found.end():],
+                              variables, depth - 1)
+
+
+def _folder_named(word: str, folder: str, top: str | None) -> str | None:
+    """The path that a compiler flag names; None when that cannot be told.
+
+    top: of the kernel tree that holds `folder`.
+    """
+    bases = [folder]
+    path = _HERE.sub('.', word)
+    if path == word:
+        path = _MODULE.sub('.', word)
+        if path != word or top is None:
+            bases = list(_upwards(folder))
+        elif _TOP.match(word) or not os.path.isabs(word):
+            path = _TOP.sub('.', word)
+            bases = [top if os.path.isabs(folder) else os.path.relpath(top)]
+    if not path or '$' in path or _SYSTEM.match(path):
+        return None
+    paths = [os.path.normpath(os.path.join(base, path)) for base in bases]
+    return next((p for p in paths if os.path.exists(p)), paths[0])
 
 
 # --- Includes ---------------------------------------------------------------
 
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.M)
+_INCLUDE = re.compile(
+    r'^[ \t]*#[ \t]*include[ \t]*("[^"\n]+"|<[^>\n]+>)', re.M)
 
 
 @functools.lru_cache(maxsize=65536)
 def _included_names(path: str) -> tuple[str, ...]:
+    """What a file includes, as it is written: `"foo.h"`, `<foo.h>`."""
     if path in known_includes:
         return known_includes[path]
     return tuple(dict.fromkeys(_INCLUDE.findall(_read(path))))
@@ -247,19 +348,24 @@ def _include_dirs(folder: str) -> tuple[str, ...]:
     """Folders that -I names for the files of `folder`, here or further up."""
     dirs: list[str] = []
     for above in _upwards(folder):
-        kbuild = _parse(above)
-        if kbuild is not None:
-            dirs += kbuild.include_dirs
+        dirs += _flags(above).dirs
     return tuple(dict.fromkeys(dirs))
 
 
-def _resolve(name: str, folder: str, dirs: Iterable[str]) -> str | None:
-    """The file that `#include "name"` in a file of `folder` means."""
-    for base in (folder, *dirs):
-        path = os.path.normpath(os.path.join(base, name))
+def _resolve(name: str, folder: str, dirs: tuple[str, ...]) -> str | None:
+    """The file that `#include name` in a file of `folder` means."""
+    if name[0] == '"':
+        path = os.path.normpath(os.path.join(folder, name[1:-1]))
         if _plain_file(path):
             return path
-    return None
+    return _search(name[1:-1], dirs) if dirs else None
+
+
+@functools.lru_cache(maxsize=65536)
+def _search(name: str, dirs: tuple[str, ...]) -> str | None:
+    """The file of that name in the first of the folders that has one."""
+    paths = (os.path.normpath(os.path.join(base, name)) for base in dirs)
+    return next((path for path in paths if _plain_file(path)), None)
 
 
 def _closure(sources: Iterable[str],
@@ -316,9 +422,8 @@ def _forced(sources: Iterable[str]) -> list[str]:
     found: list[str] = []
     for folder in dict.fromkeys(os.path.dirname(path) for path in sources):
         for above in _upwards(folder):
-            kbuild = _parse(above)
-            if kbuild is not None:
-                found += kbuild.forced
+            found += _flags(above).forced
+            if _parse(above) is not None:
                 break
     return found
 
@@ -386,7 +491,7 @@ def _includer(source: str) -> str | None:
             if path == source:
                 continue
             for name in _included_names(path):
-                if os.path.basename(name) == base and _resolve(
+                if os.path.basename(name[1:-1]) == base and _resolve(
                         name, os.path.dirname(path), ()) == source:
                     return path
     return None
@@ -493,7 +598,7 @@ def _users(header: str) -> tuple[str, ...]:
                 continue
             folder = os.path.dirname(path)
             for name in _included_names(path):
-                if os.path.basename(name) == base and _resolve(
+                if os.path.basename(name[1:-1]) == base and _resolve(
                         name, folder, _include_dirs(folder)) == target:
                     seen.add(path)
                     if path.endswith('.c'):
@@ -502,6 +607,22 @@ def _users(header: str) -> tuple[str, ...]:
                         wanted.append(path)
                     break
     return tuple(sorted(users))
+
+
+def foreign_code(sources: Iterable[str]) -> list[str]:
+    """Files linked with a driver's sources that hold code, but not in C.
+
+    They may call whatever is not static.  In a scratch copy they are looked
+    for in the tree that it was copied from.
+    """
+    found: list[str] = []
+    for source in map(_place_of, sources):
+        for above in _upwards(os.path.dirname(source)):
+            kbuild = _parse(above)
+            for name, parts in kbuild.modules.items() if kbuild else ():
+                if source in parts:
+                    found += kbuild.foreign[name]
+    return list(dict.fromkeys(found))
 
 
 def other_users(header: str, driver: Driver) -> list[str]:

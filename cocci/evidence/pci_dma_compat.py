@@ -17,10 +17,11 @@ from typing import Iterator, NamedTuple
 
 from . import cparse as c
 from . import gfp
-from .clex import Token, directive, tokenize
+from .clex import Token, arguments, directive, inside
 from .conditions import Conditions
 from .driver import Driver
-from .includes import reaches
+from .includes import anchor, missing, reaches
+from .pasted import pasted
 from .pcidevice import NoPciDevice, device
 from .plan import Addition, Edit, Note, Unit, mark
 
@@ -72,6 +73,9 @@ POOL = 'pci_pool'               # the tag of a struct
 WORDS = frozenset((*WRAPPERS, *CONSTANTS, POOL))
 
 _WORD = re.compile(r'(?<!\w)(?:%s)(?!\w)' % '|'.join(WORDS))
+_NAME = re.compile(r'[A-Za-z_]\w*$')
+#: A name behind these is a value, and not one that is declared.
+_BEFORE_VALUE = frozenset('return case else do sizeof in'.split())
 #: Headers that bring linux/dma-mapping.h along, on a kernel without wrappers.
 _BRING = ('<linux/dma-mapping.h>', '<linux/pci.h>')
 
@@ -94,7 +98,8 @@ def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
                             'dma_pool')
     _include(driver, units)
     _mark(units)
-    return units
+    units += _by_macros(driver)
+    return units + list(_not_found(driver)) if units else []
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,12 @@ class _File:
                 out.setdefault(word.token.text, (self.path, line))
         return out
 
+    @cached_property
+    def _defined(self) -> frozenset[str]:
+        """The words that this file defines somewhere."""
+        return frozenset(word.token.text for word in self._words
+                         if self._defines(word))
+
     def _defines(self, word: _Word) -> bool:
         if word.macro is not None:
             return word.index == 1 and word.near(-1) == 'define'
@@ -163,6 +174,13 @@ class _File:
             return word.near(-1) == 'struct' and word.near(1) == '{'
         func = self.source.functions.get(name)
         return func is not None and func.name_token.start == word.token.start
+
+    def _declares(self, word: _Word) -> bool:
+        """Is it a prototype of a function of the driver's?"""
+        return word.token.text in WRAPPERS and word.macro is None \
+            and word.near(1) == '(' and self._function(word) is None \
+            and (word.near(-1) == '*' or word.near(-1) not in _BEFORE_VALUE
+                 and bool(_NAME.match(word.near(-1))))
 
     @staticmethod
     def _in_enum(word: _Word) -> bool:
@@ -176,11 +194,14 @@ class _File:
 
     def units(self, own: dict[str, tuple[str, int]]) -> Iterator[Unit]:
         for word in self._words:
-            if word.macro not in (None, 'define') or self._is_member(word):
-                continue                # a guard asks for it
+            if self._is_other(word):
+                continue
             branch = self.conditions.dead(word.token.line)
             if branch is None:
-                yield self._unit(word, own)
+                if word.macro in (None, 'define'):
+                    yield self._unit(word, own)
+                elif word.token.text not in self._defined:
+                    yield self._directive(word)
             elif not branch.group.by_kernel:
                 yield self._note(word, '%s is left in code that is never '
                                  'compiled (%s, line %d)' % (
@@ -194,15 +215,49 @@ class _File:
             self.conditions.dead(word.token.line) or self._rival(word))
             for word in self._words)
 
-    @staticmethod
-    def _is_member(word: _Word) -> bool:
-        """Is it a member of a struct, or the pointer that is declared?"""
-        return word.near(-1) in ('.', '->') or (
-            word.near(-2), word.near(-1), word.near(1)) == ('(', '*', ')')
+    def _is_other(self, word: _Word) -> bool:
+        """Does something of the driver's have the name: a member of a struct,
+        a variable, a label, or a tag of another kind?"""
+        name, before, after = word.token.text, word.near(-1), word.near(1)
+        if before in ('.', '->') or (word.near(-2), before, after) == (
+                '(', '*', ')'):
+            return True
+        if name == POOL:
+            return before != 'struct'
+        if name in CONSTANTS or word.macro is not None:
+            return False
+        if before in ('struct', 'union', 'enum', 'goto'):
+            return True
+        func = self._function(word)
+        if func is not None and name in func.locals or self._in_struct(word):
+            return True
+        declared = before == '*' and after in (';', ',', '=', '[') \
+            or _NAME.match(before) and before not in _BEFORE_VALUE
+        return bool(declared) and after != '('
+
+    def _in_struct(self, word: _Word) -> bool:
+        """Does it declare a member of a struct?"""
+        fields = (s.fields.get(word.token.text)
+                  for s in self.source.structs.values())
+        return any(f.first.start <= word.token.start <= f.last.start
+                   for f in fields if f is not None)
+
+    def _directive(self, word: _Word) -> Unit:
+        """A word in a directive that is no macro."""
+        name = word.token.text
+        if word.macro in ('ifdef', 'ifndef', 'undef') or 'defined' in (
+                word.near(-1), word.near(-2)):
+            return self._note(word, '#%s is left: no current kernel defines %s'
+                              % (word.macro, name))
+        if word.macro not in ('if', 'elif'):
+            return self._note(word, '#%s names %s' % (word.macro, name))
+        return self._refused(word, 'the preprocessor takes %s for 0 on current '
+                             'kernels, and no macro has its value: choose in C'
+                             % name)
 
     def _unit(self, word: _Word, own: dict[str, tuple[str, int]]) -> Unit:
         name = word.token.text
-        if self._defines(word):
+        if self._declares(word) or self._defines(word):
             return self._note(word, 'the driver defines %s itself: remove '
                               'that when nothing uses it' % name)
         if name in own:
@@ -248,9 +303,6 @@ class _File:
                                        bisect_right(starts, last)]}
 
     def _pool(self, word: _Word) -> Unit:
-        if word.near(-1) != 'struct':
-            return self._refused(word, '`pci_pool` is no struct here: use '
-                                 '`dma_pool`')
         if word.macro is not None:
             return self._refused(word, 'struct pci_pool in a macro: write '
                                  'struct dma_pool')
@@ -262,7 +314,7 @@ class _File:
     def _call(self, word: _Word) -> Unit:
         name = word.token.text
         wrapper = WRAPPERS[name]
-        args = _arguments(word.tokens, word.index + 1)
+        args = arguments(word.tokens, word.index + 1)
         if args is None or len(args) != wrapper.args:
             return self._refused(
                 word, 'this %s() does not have %d arguments, or a conditional '
@@ -363,38 +415,12 @@ def _in_directive(token: Token) -> Iterator[_Word]:
     name, words = directive(token)
     parameters = re.match(r'\w+\(([^)]*)\)', words) \
         if name == 'define' else None
-    tokens = [t._replace(start=token.start + t.start, end=token.start + t.end,
-                         line=token.line + t.line - 1,
-                         column=t.column + (token.column if t.line == 1
-                                            else 0))
-              for t in tokenize(' ' + token.text[1:])]
+    tokens = inside(token)
     for index, inner in enumerate(tokens):
         if inner.kind == 'id' and inner.text in WORDS:
             yield _Word(inner, tokens, index, name, frozenset(
                 p.strip() for p in parameters[1].split(','))
                 if parameters else frozenset())
-
-
-def _arguments(tokens: list[Token], pos: int) -> list[list[Token]] | None:
-    """The arguments of a call whose parenthesis is at pos; None: unreadable."""
-    args: list[list[Token]] = [[]]
-    depth = 0
-    for token in tokens[pos:]:
-        if token.kind == 'pp':
-            return None
-        if token.text in '([{' and token.kind == 'op':
-            depth += 1
-            if depth == 1:
-                continue
-        elif token.text in ')]}' and token.kind == 'op':
-            depth -= 1
-            if not depth:
-                return args
-        if token.text == ',' and depth == 1:
-            args.append([])
-        else:
-            args[-1].append(token)
-    return None
 
 
 def _source(tokens: list[Token]) -> str:
@@ -407,13 +433,44 @@ def _source(tokens: list[Token]) -> str:
 
 def _include(driver: Driver, units: list[Unit]) -> None:
     """linux/dma-mapping.h, for files that lose it with the wrappers."""
+    told: set[str] = set()
     for unit in units:
-        for path in {e.path for e in unit.edits if e.path.endswith('.c')}:
-            names = [name for name, _ in driver.file(path).includes]
-            if not reaches(driver, path, *_BRING) \
-                    and any(n.startswith('<linux/') for n in names):
+        for edit in unit.edits:
+            if edit.path in told or not edit.path.endswith('.c') \
+                    or reaches(driver, edit.path, *_BRING):
+                continue
+            if anchor(driver, edit.path):
                 unit.additions.append(Addition(
-                    ('include', os.path.realpath(path)), path))
+                    ('include', os.path.realpath(edit.path)), edit.path))
+                continue
+            told.add(edit.path)
+            unit.notes.append(Note(
+                'finding', edit.path, edit.token, edit.function,
+                'linux/dma-mapping.h is not added: there is no #include '
+                '<linux/...> for all kernels here to put it behind', 'note'))
+
+
+def _by_macros(driver: Driver) -> Iterator[Unit]:
+    """The names that macros build."""
+    for place in pasted(driver, WORDS):
+        unit = Unit()
+        unit.refuse(place.path, place.token, '', (
+            'the macro %s builds %s here: write the DMA API' if place.certain
+            else 'the macro %s may build %s, and its uses do not tell: write '
+            'the DMA API') % (place.macro, place.name))
+        yield unit
+
+
+def _not_found(driver: Driver) -> Iterator[Unit]:
+    """The headers that were not looked at."""
+    told: set[str] = set()
+    for path, name, token in missing(driver):
+        if name not in told:
+            told.add(name)
+            yield Unit(notes=[Note(
+                'finding', path, token, '', 'the header %s was not found; what '
+                'it holds is left: run cocci-dma convert on its folder, too'
+                % name, 'note')])
 
 
 def _mark(units: list[Unit]) -> None:

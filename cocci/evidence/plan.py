@@ -23,6 +23,9 @@ from .driver import Driver
 #: What a rule may write for a moment, to find a place again; none may be left.
 MARK = re.compile(rb'\bc\d{9,}\b')
 
+#: Places, `PATH:LINE`, and marks that spatch failed to rewrite, one a line.
+AVOID_VARIABLE = 'COCCI_DMA_AVOID'
+
 Key = tuple[str, int, int]      # real path, line, column as spatch counts
 
 
@@ -316,6 +319,13 @@ class Rule:
                 unit.refuse(edit.path, edit.token, edit.function,
                             'two conversions want to change this place')
                 return
+        stuck = next((e for e in unit.edits if _avoided(e, unit)), None)
+        if stuck:
+            unit.refuse(stuck.path, stuck.token, stuck.function, 'spatch does '
+                        'not get this rewritten whole (a macro is expanded '
+                        'here, or an argument is no expression to it): write '
+                        'it by hand')
+            return
         odd = self._unreadable(unit)
         if odd:
             edit = unit.edits[0]
@@ -339,6 +349,13 @@ class Rule:
                         edit.token.column] = edit
         for addition in unit.additions:
             group.additions[addition.key] = addition.values
+
+
+def _avoided(edit: Edit, unit: Unit) -> bool:
+    """Has spatch failed to rewrite this place before?"""
+    avoided = os.environ.get(AVOID_VARIABLE, '').split('\n')
+    return '%s:%d' % (edit.path, edit.token.line) in avoided or any(
+        word in avoided for a in unit.additions for word in a.key)
 
 
 def _key(p: Any) -> Key:

@@ -19,7 +19,7 @@ from .dmadevice import Devices, NoDevice
 from .dmamask import limit, masks
 from .driver import Driver, Object, strip, text
 from .handle import Handle
-from .includes import reaches
+from .includes import anchor, reaches
 from .origin import Carrier
 from .plan import Addition, Edit, Note, Unit
 from .pointer import RELEASE, Use, holds_pointer, prints
@@ -280,8 +280,7 @@ class Rewrite:
         paths = paths or {e.path for e in unit.edits if len(e.values) > 1}
         for path in sorted(paths):
             if not reaches(self.driver, path, '<linux/dma-mapping.h>'):
-                source = self.driver.file(path)
-                if not any(n.startswith('<linux/') for n, _ in source.includes):
+                if not anchor(self.driver, path):
                     raise Refused('%s includes no <linux/...> header: add '
                                   '<linux/dma-mapping.h> first' % path)
                 unit.additions.append(Addition(

@@ -7,6 +7,7 @@ that every kernel from 5.10 on may sleep there, or never may.
 """
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from typing import Iterator, NamedTuple
@@ -463,9 +464,32 @@ def _unseen(driver: Driver, func: c.Function) -> Iterator[Way]:
             func.name in f.prototypes for f in driver.files_with(func.name)):
         yield Way(UNKNOWN, '%s() is not static, and code outside of the driver '
                   'may call it' % func.name, func.path, func.name_token.line)
+    yield from _by_other_name(driver, func)
     yield from _pasted(driver, func)
     yield from _unread(driver, func)
     yield from _from_neighbours(driver, func)
+
+
+def _by_other_name(driver: Driver, func: c.Function) -> Iterator[Way]:
+    """An alias of a function, and objects that no compiler of C made."""
+    alias = re.compile(r'\b(?:__)?alias(?:__)?\s*\(\s*"?%s"?\s*\)'
+                       % re.escape(func.name))
+    for source in driver.files_with('alias'):
+        found = alias.search(source.text)
+        if found:
+            yield Way(UNKNOWN, '%s() has another name, given by alias'
+                      % func.name, source.path,
+                      source.text.count('\n', 0, found.start()) + 1)
+    foreign = () if func.static else _foreign(tuple(driver.paths))
+    if foreign:
+        yield Way(UNKNOWN, '%s() is not static, and %s, which is no C, may call '
+                  'it' % (func.name, os.path.basename(foreign[0])), func.path,
+                  func.name_token.line)
+
+
+@lru_cache(maxsize=64)
+def _foreign(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(kbuild.foreign_code(p for p in paths if p.endswith('.c')))
 
 
 def _unread(driver: Driver, func: c.Function) -> Iterator[Way]:
