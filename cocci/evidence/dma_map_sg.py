@@ -12,13 +12,10 @@ from . import checks
 from . import cparse as c
 from .dma_mapping_error import in_macros
 from .driver import Driver, strip, text
-from .plan import Edit, Note, Unit
+from .plan import Edit, Unit
 from .exits import Unwinder
 from .resources import Refused
 from .unwind import Builder
-
-_LATER = frozenset('dma_unmap_sg dma_unmap_sg_attrs dma_sync_sg_for_cpu '
-                   'dma_sync_sg_for_device pci_unmap_sg'.split())
 
 
 def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
@@ -62,7 +59,6 @@ class _Decision:
         elif self.site.shape != 'condition':
             self._refuse('the number of mapped entries is used without a test '
                          'for 0, in a place where a check has no room')
-        self._counts()
         return self.done
 
     # -- where the result is tested
@@ -230,25 +226,7 @@ class _Decision:
                                self.func.name, message,
                                {'action': found.code}))
 
-    def _counts(self) -> None:
-        """The number of mapped entries is no argument for unmap and sync."""
-        for call in self.func.calls():
-            if call.name in _LATER and len(call.args) > 2 \
-                    and text(strip(call.args[2])) in self.names \
-                    and self.call.args[2:3] \
-                    and text(strip(self.call.args[2])) not in self.names \
-                    and text(strip(call.args[1])) == text(
-                        strip(self.call.args[1])):
-                self._note(call, '%s() gets %s, the number that %s() returned; '
-                           'it must get the number that was given to it, %s'
-                           % (call.name, text(strip(call.args[2])),
-                              self.call.name, text(strip(self.call.args[2]))))
-
     # -- messages
-
-    def _note(self, call: c.Call, message: str) -> None:
-        self.done.append(Unit(notes=[Note('finding', self.func.path, call.first,
-                                          self.func.name, message)]))
 
     def _refuse(self, message: str) -> None:
         unit = Unit()

@@ -20,13 +20,12 @@ from .plan import Addition, Edit, Note, Unit
 from .reach import (ERROR, Bound, Definitions, Entry, NotBound, Outcome, Reach,
                     is_null, UNKNOWN, ZERO)
 from .report import Step
+from .sources import Sources, parameter
 
 _ALLOCS = {'dma_alloc_coherent': 4, 'dma_alloc_attrs': 5}
 _FREES = {'dma_free_coherent': 4, 'dma_free_attrs': 5}
 _MANAGED = {'dma_alloc_coherent': 'dmam_alloc_coherent',
             'dma_alloc_attrs': 'dmam_alloc_attrs'}
-_OTHER_ALLOCATOR = re.compile(r'alloc|get_free_page|ioremap|get_zeroed_page'
-                              r'|kmemdup|kstrdup|vmap')
 _HIDDEN = re.compile(r'\bdma_(?:alloc|free)_(?:coherent|attrs)\b')
 _OTHER_FREE = re.compile(r'free|release|put_pages')
 #: What a driver asks devm for and which then runs code of the driver.
@@ -125,120 +124,6 @@ class Call:
         return None
 
 
-class Buffers:
-    """Which allocation a pointer or a handle comes from."""
-
-    def __init__(self, reach: Reach, definitions: Definitions,
-                 allocs: list[Call]):
-        self.driver, self.reach = reach.driver, reach
-        self.definitions = definitions
-        self.allocs = {id(a.call): a for a in allocs}
-
-    def behind(self, expr: c.Expr, func: c.Function
-               ) -> tuple[set[int], list[Place], list[Place]]:
-        """(allocation calls, other sources, unknown sources) of a pointer."""
-        found: set[int] = set()
-        other: list[Place] = []
-        unknown: list[Place] = []
-        self._trace(expr, func, set(), found, other, unknown)
-        return found, other, unknown
-
-    def _trace(self, expr: c.Expr | None, func: c.Function | None,
-               seen: set[object], found: set[int], other: list[Place],
-               unknown: list[Place]) -> None:
-        expr = strip(expr)
-        if is_null(expr):
-            return
-        if isinstance(expr, c.Assign):
-            expr = strip(expr.right)
-        here = Place(func.path if func else '', func, expr)
-        if func is None or expr is None:
-            unknown.append(here)
-        elif isinstance(expr, c.Call):
-            self._call(expr, func, seen, found, other, unknown)
-        elif isinstance(expr, c.Ternary):
-            for part in (expr.then or expr.cond, expr.other):
-                self._trace(part, func, seen, found, other, unknown)
-        elif isinstance(expr, (c.Id, c.Member, c.Index)) \
-                or isinstance(expr, c.Unary) and expr.op == '*':
-            self._lvalue(expr, func, seen, found, other, unknown)
-        else:
-            unknown.append(here)
-
-    def _call(self, expr, func, seen, found, other, unknown) -> None:
-        if id(expr) in self.allocs:
-            found.add(id(expr))
-            return
-        callee = self.driver.resolve(expr.name, func) if expr.name else None
-        here = Place(func.path, func, expr)
-        if callee is None:
-            (other if _OTHER_ALLOCATOR.search(expr.name) else
-             unknown).append(here)
-        elif callee.body is None:
-            unknown.append(here)
-        elif id(callee) not in seen:
-            seen.add(id(callee))
-            for node in callee.body.walk():
-                if isinstance(node, c.Return) and node.value:
-                    self._trace(node.value, callee, seen, found, other, unknown)
-
-    def _lvalue(self, expr, func, seen, found, other, unknown) -> None:
-        item = self.driver.object_of(expr, func)
-        here = Place(func.path, func, expr)
-        if item is None or item.kind == 'field' and item.owner is None:
-            unknown.append(here)
-            return
-        if item in seen:
-            return
-        seen.add(item)
-        known = False
-        index = _parameter(expr, func)
-        if index is not None:
-            callers = self.reach.callers(func)
-            known = bool(callers) and not self.driver.addresses_of(func)
-            for place in callers if known else ():
-                if index < len(place.node.args):
-                    self._trace(place.node.args[index], place.function, seen,
-                                found, other, unknown)
-        if isinstance(expr, c.Unary) and func is not None:
-            unknown.append(here)        # what it points to, not what it is
-        for value, place in self.definitions.of(item):
-            known = True
-            self._trace(value, place.function, seen, found, other, unknown)
-        for place in self.definitions.addresses(item):
-            known = True
-            self._stored_through(place, seen, found, other, unknown)
-        if not known:
-            unknown.append(here)
-
-    def _stored_through(self, place, seen, found, other, unknown) -> None:
-        """`&pointer` is an argument: what does the callee store there?"""
-        for call in place.function.calls() if place.function else ():
-            for index, arg in enumerate(call.args):
-                if strip(arg) is not place.node:
-                    continue
-                callee = self.driver.resolve(call.name, place.function)
-                if callee and index < len(callee.params):
-                    param = callee.params[index]
-                    item = Object('local', callee.name, param.name)
-                    if item not in seen:
-                        seen.add(item)
-                        for value, at in self.definitions.of(item):
-                            self._trace(value, at.function, seen, found, other,
-                                        unknown)
-                    return
-        unknown.append(place)
-
-
-def _parameter(expr: c.Expr, func: c.Function) -> int | None:
-    """The index of the parameter that an expression is."""
-    if isinstance(expr, c.Id):
-        for index, param in enumerate(func.params):
-            if param.name == expr.name:
-                return index
-    return None
-
-
 class Promotion:
     """The decision for one driver."""
 
@@ -249,7 +134,9 @@ class Promotion:
         self.bound = Bound(self.reach, self.definitions)
         self.allocs = list(self._calls(_ALLOCS))
         self.frees = list(self._calls(_FREES))
-        self.buffers = Buffers(self.reach, self.definitions, self.allocs)
+        calls = {id(a.call) for a in self.allocs}
+        self.buffers = Sources(self.reach, self.definitions,
+                               lambda call: id(call) in calls)
         self.frees_of: dict[int, list[Call]] = {id(a.call): []
                                                 for a in self.allocs}
         self.lost: list[tuple[Call, Place]] = []    # frees of unknown buffers
@@ -292,8 +179,8 @@ class Promotion:
 
     def _match_frees(self) -> None:
         for free in self.frees:
-            found, other, unknown = self.buffers.behind(free.call.args[2],
-                                                        free.func)
+            found, other, unknown, _ = self.buffers.behind(free.call.args[2],
+                                                           free.func)
             for alloc in found:
                 self.frees_of[alloc].append(free)
                 if other or unknown:
@@ -753,7 +640,7 @@ class Promotion:
             if isinstance(strip(value), (c.Id, c.Member, c.Index)) \
                     and place.function:
                 out |= self._handle(value, place.function, False, depth - 1)
-        index = _parameter(expr, func)
+        index = parameter(expr, func)
         if index is not None:
             for place in self.reach.callers(func):
                 if index < len(place.node.args):
@@ -804,7 +691,7 @@ class Promotion:
             return str(item) if item.owner is not None \
                 else '%s: %s' % (func.name, text(expr))
         values = self.definitions.of(item)
-        index = _parameter(expr, func)
+        index = parameter(expr, func)
         if depth and index is None and len(values) == 1 \
                 and not self.definitions.addresses(item):
             return self._canonical(values[0][0], func, depth - 1)

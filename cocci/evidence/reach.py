@@ -14,6 +14,10 @@ from . import cparse as c
 from .driver import Driver, Object, Place, Root, strip, text
 from .flow import Graph, Step
 
+#: What sets a field that keeps something until it is unmapped.
+UNMAP_SETTERS = frozenset('dma_unmap_addr_set dma_unmap_len_set '
+                          'pci_unmap_addr_set pci_unmap_len_set'.split())
+
 #: Drivers whose probe and remove are called by the driver core when a device
 #: is bound and unbound, so that devm resources live exactly in between; with
 #: the type of probe's first parameter.
@@ -100,6 +104,7 @@ class Definitions:
         self.driver = driver
         self._of: dict[Object, list[tuple[c.Expr, Place]]] = {}
         self._addresses: dict[Object, list[Place]] = {}
+        self._elements: dict[Object, list[Place]] = {}
         self._done: set[str] = set()
 
     def of(self, wanted: Object) -> list[tuple[c.Expr, Place]]:
@@ -112,14 +117,19 @@ class Definitions:
         self._index(wanted.name)
         return self._addresses.get(wanted, [])
 
+    def elements(self, wanted: Object) -> list[Place]:
+        """Where `&wanted[i]` is written."""
+        self._index(wanted.name)
+        return self._elements.get(wanted, [])
+
     def _index(self, name: str) -> None:
         if name in self._done:
             return
         self._done.add(name)
-        for source in self.driver.files:
+        for source in self.driver.files_with(name):
             for func in source.all_functions():
                 if name in func.words and func.body:
-                    for node in func.body.walk():
+                    for node in func.nodes:
                         self._node(name, node, source, func)
             for var in source.globals.values():
                 for node in var.walk():
@@ -139,13 +149,17 @@ class Definitions:
             self._of.setdefault(found, []).append((node.init, place))
         elif isinstance(node, c.Unary) and _last(node.arg) == name:
             found = self.driver.object_of(node.arg, func)
-            if found and node.op == '&' and not isinstance(
-                    strip(node.arg), (c.Index,)):
-                self._addresses.setdefault(found, []).append(place)
+            if found and node.op == '&':
+                (self._elements if isinstance(strip(node.arg), c.Index)
+                 else self._addresses).setdefault(found, []).append(place)
             elif found and node.op in ('++', '--', 'p++', 'p--'):
                 self._of.setdefault(found, []).append((node, place))
         elif isinstance(node, c.Variable) and isinstance(node.init, c.InitList):
             self._initialiser(name, node.type.base, node.init, place)
+        elif isinstance(node, c.Call) and node.name in UNMAP_SETTERS \
+                and len(node.args) == 3 and text(node.args[1]) == name:
+            found = self.driver.object_of(unmap_field(node), func)
+            self._of.setdefault(found, []).append((node.args[2], place))
 
     def _initialiser(self, name: str, struct: str, init: c.InitList,
                      place: Place) -> None:
@@ -153,6 +167,12 @@ class Definitions:
             if label == name:
                 self._of.setdefault(Object('field', struct, name), []).append(
                     (item, place))
+
+
+def unmap_field(call: c.Call) -> c.Member:
+    """The field that dma_unmap_addr(p, field) and its setter stand for."""
+    return c.Member(call.first, call.last, call.args[0], True,
+                    text(call.args[1]))
 
 
 def _last(expr: c.Expr) -> str:

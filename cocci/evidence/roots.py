@@ -359,6 +359,13 @@ def _by_macro(driver: Driver, root: Root, func: c.Function) -> Way:
                % (func.name, root.member), root.path, root.line, tuple(places))
 
 
+def set_elsewhere(driver: Driver, struct: c.Struct, member: str) -> bool:
+    """May a field be set by another driver that includes its header?"""
+    return struct.path.endswith('.h') and any(
+        re.search(r'\b%s\b' % member, _text(user))
+        for user in _shared(struct.path, tuple(driver.paths)))
+
+
 def _own(driver: Driver, root: Root, func: c.Function) -> Way:
     """A field of a struct of the driver: called wherever the field is."""
     what = '%s() is %s.%s' % (func.name, root.owner, root.member)
@@ -367,9 +374,7 @@ def _own(driver: Driver, root: Root, func: c.Function) -> Way:
         return Way(UNKNOWN, '%s, %s' % (what, why), root.path, root.line)
 
     struct = driver.struct(root.owner)
-    if struct.path.endswith('.h') and any(
-            re.search(r'\b%s\b' % root.member, _text(user))
-            for user in _shared(struct.path, tuple(driver.paths))):
+    if set_elsewhere(driver, struct, root.member):
         return unknown('which other drivers use, too')
     places = []
     for source in driver.files_with(root.member):
