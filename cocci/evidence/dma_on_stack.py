@@ -7,13 +7,10 @@ on, or share their lines with what the CPU writes meanwhile.
 """
 from __future__ import annotations
 
-import os
-from typing import Iterator
-
 from . import cparse as c
 from . import memory
 from .checks import SG_MAPS
-from .driver import Driver, Place, strip, text
+from .driver import Driver, Place, strip
 from .memory import Memories, Memory
 from .plan import Note, Unit
 from .report import Step
@@ -115,14 +112,8 @@ def _note(found: Memory, call: c.Call, func: c.Function) -> Note:
     at = found.through[0] if found.through else mapped
     by = 'is given to %s()' % call.name if not found.through else \
         '%s() gives it to %s() (%s)' % (found.through[-1].node.name, call.name,
-                                        _where(mapped))
+                                        mapped.seen_from(''))
     return Note('finding', at.path, at.node.first, at.function.name,
                 '`%s` %s (%s) and %s: %s' % (
-                    found.name, what, _where(found.place, at.path), by, why),
+                    found.name, what, found.place.seen_from(at.path), by, why),
                 severity, steps)
-
-
-def _where(place: Place, path: str = '') -> str:
-    """A place in words; in the file of the message, its line alone."""
-    return 'line %d' % place.line if place.path == path else '%s:%d' % (
-        os.path.basename(place.path), place.line)

@@ -6,6 +6,7 @@ stays unknown (None, or a Root of kind `unknown`): a rule must refuse there.
 """
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from functools import cached_property
@@ -44,6 +45,11 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return '%s:%d' % (self.path, self.line)
+
+    def seen_from(self, path: str) -> str:
+        """Where it is, for a message in a file: the line alone in that one."""
+        return 'line %d' % self.line if self.path == path else '%s:%d' % (
+            os.path.basename(self.path), self.line)
 
 
 class Root(NamedTuple):

@@ -7,7 +7,7 @@ parameter is what the callers in the driver give, each for itself.
 """
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
 
 from . import alias
 from . import cparse as c
