@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Iterable, Iterator
 
 from . import cparse as c
+from .devres import Devres, read
 from .driver import Driver, Object, Place, strip, text
 from .labels import CannotCut, Cut, pure
 from .plan import Addition, Edit, Note, Unit
@@ -28,9 +29,6 @@ _MANAGED = {'dma_alloc_coherent': 'dmam_alloc_coherent',
             'dma_alloc_attrs': 'dmam_alloc_attrs'}
 _HIDDEN = re.compile(r'\bdma_(?:alloc|free)_(?:coherent|attrs)\b')
 _OTHER_FREE = re.compile(r'free|release|put_pages')
-#: What a driver asks devm for and which then runs code of the driver.
-_DEVM_USER = re.compile(r'^devm_(\w*request\w*irq|\w*register\w*'
-                        r'|\w*add_action\w*)$')
 #: Allocation flags that a managed allocation may have as well: it passes them
 #: on to kmalloc(), which complains about __GFP_DMA32 and __GFP_HIGHMEM.
 _FLAGS = frozenset('GFP_KERNEL GFP_ATOMIC GFP_NOWAIT GFP_NOIO GFP_NOFS GFP_DMA '
@@ -60,12 +58,6 @@ _STATE = frozenset('test_bit atomic_read IS_REACHABLE '
                    'device_may_wakeup'.split())
 #: Bus drivers whose remove callback may be left out.
 _REMOVE_OPTIONAL = frozenset(['struct platform_driver', 'struct pci_driver'])
-#: Functions that a devm action may call without touching a DMA buffer.
-_HARMLESS_ACTION = re.compile(
-    r'^(clk_|regulator_|reset_control_|pm_runtime_|pci_free_irq_vectors|'
-    r'pci_disable_device|of_node_put|put_device|mutex_destroy|gpiod_|dev_)')
-
-
 #: Counters of users, and the operators that change one.
 _COUNTING = re.compile(r'^(atomic\w*|refcount|kref)_\w*(inc|dec|add|sub|get|put|'
                        r'read)\w*$')
@@ -132,6 +124,7 @@ class Promotion:
         self.reach = Reach(driver)
         self.definitions = Definitions(driver)
         self.bound = Bound(self.reach, self.definitions)
+        self.devres = Devres(self.reach)
         self.allocs = list(self._calls(_ALLOCS))
         self.frees = list(self._calls(_FREES))
         calls = {id(a.call) for a in self.allocs}
@@ -224,7 +217,7 @@ class Promotion:
         for entry in entries:
             if entry.root.kind != 'probe':
                 raise Refused('also reached outside probe: from %s'
-                              % _entry(entry), _root_place(entry))
+                              % entry.words, _root_place(entry))
         if alloc.target is None:
             raise Refused('the buffer is not stored in a variable here')
         probes = {entry.function.name for entry in entries}
@@ -292,32 +285,12 @@ class Promotion:
         """`if (!p->ring) p->ring = ...`: a pointer that may outlive the
         binding would be found set, and the buffer gone, the next time."""
         target = self.driver.object_of(alloc.target, alloc.func)
-        if target is None or target.kind == 'local':
-            return
-        todo, seen = [(alloc.func, alloc.call)], set()
-        while todo:
-            func, node = todo.pop()
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            graph = self._outcome(func).graph
-            step = graph.step_of(node)
-            stops = {id(graph.step_of(a.call))
-                     for a in self._same_target(alloc, func)}
-            first = {id(s) for s in graph.reachable(
-                [graph.entry], lambda s: s is step or id(s) in stops)}
-            for before in graph.reachable([step], backwards=True) \
-                    if step else ():
-                if before.kind == 'cond' and before is not step \
-                        and id(before) in first and any(
-                            self.driver.object_of(n, func) == target
-                            for n in _read(before.tree)
-                            if isinstance(n, (c.Id, c.Member))):
-                    raise Refused('it is only allocated if `%s`: the pointer '
-                                  'may outlive the binding'
-                                  % text(before.tree),
-                                  Place(func.path, func, before.tree))
-            todo += [(p.function, p.node) for p in self.reach.callers(func)]
+        place = self.devres.guard(
+            alloc.func, alloc.call, target,
+            lambda func: [a.call for a in self._same_target(alloc, func)])
+        if place is not None:
+            raise Refused('it is only allocated if `%s`: the pointer may '
+                          'outlive the binding' % text(place.node), place)
 
     def _check_counted(self, alloc: Call) -> None:
         """`if (users++ == 0)`: one buffer for several devices would go with
@@ -374,7 +347,7 @@ class Promotion:
             return func
         for place in self.reach.callers(func):
             caller = place.function
-            if not self.in_probe(caller):
+            if not self.reach.leads('probe', caller):
                 continue
             outcome = self._outcome(caller)
             step = outcome.graph.step_of(place.node)
@@ -390,75 +363,13 @@ class Promotion:
                 return bad
         return None
 
-    def in_probe(self, func: c.Function) -> bool:
-        return any(e.root.kind == 'probe' for e in self.reach.entries(func))
-
-    def in_remove(self, func: c.Function) -> bool:
-        return any(e.root.kind == 'remove' for e in self.reach.entries(func))
-
     # -- what was requested before
 
     def _check_order(self, alloc: Call) -> None:
-        todo, seen = [(alloc.func, alloc.call)], set()
-        while todo:
-            func, node = todo.pop()
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            graph = self._outcome(func).graph
-            step = graph.step_of(node)
-            for before in graph.reachable([step], backwards=True) \
-                    if step else ():
-                for call in before.calls():
-                    if before is step and call.first.start >= node.first.start:
-                        continue
-                    place = self._devm_user(call, func, frozenset())
-                    if place:
-                        raise Refused(
-                            '%s() stands before the allocation, so its user '
-                            'would outlive a managed buffer' % place.node.name,
-                            place)
-            todo += [(p.function, p.node) for p in self.reach.callers(func)]
-
-    def _devm_user(self, call: c.Call, func: c.Function,
-                   seen: frozenset[int]) -> Place | None:
-        """The devm request that a call makes, itself or in its callees."""
-        if _DEVM_USER.match(call.name):
-            if 'action' in call.name and self._harmless(call, func) \
-                    or 'irq' in call.name and self._freed_irq:
-                return None
-            return Place(func.path, func, call)
-        callee = self.driver.resolve(call.name, func) if call.name else None
-        if callee is None or id(callee) in seen \
-                or not any(w.startswith('devm_') or w in self.driver.functions
-                           for w in callee.words):
-            return None
-        for inner in callee.calls():
-            found = self._devm_user(inner, callee, seen | {id(callee)})
-            if found:
-                return found
-        return None
-
-    def _harmless(self, call: c.Call, func: c.Function) -> bool:
-        """Does a devm action only switch off clocks and the like?"""
-        action = strip(call.args[1]) if len(call.args) > 1 else None
-        if not isinstance(action, c.Id):
-            return False
-        if _HARMLESS_ACTION.match(action.name):
-            return True
-        callee = self.driver.resolve(action.name, func)
-        return callee is not None and callee.body is not None and all(
-            inner.name and (_HARMLESS_ACTION.match(inner.name)
-                            or inner.name.endswith('_drvdata'))
-            for inner in callee.calls())
-
-    @cached_property
-    def _freed_irq(self) -> bool:
-        """Does remove free its managed interrupts itself?"""
-        return any(call.name == 'devm_free_irq' and self.in_remove(func)
-                   for source in self.driver.files
-                   for func in source.all_functions()
-                   if 'devm_free_irq' in func.words for call in func.calls())
+        for place in self.devres.users_before(alloc.func, alloc.call):
+            raise Refused('%s() stands before the allocation, so its user '
+                          'would outlive a managed buffer' % place.node.name,
+                          place)
 
     # -- the frees
 
@@ -478,7 +389,7 @@ class Promotion:
                           'or the device keeps using it')
         for free in frees:
             self._check_free(alloc, free)
-        if not any(self.in_remove(f.func) for f in frees):
+        if not any(self.reach.leads('remove', f.func) for f in frees):
             raise Refused('the buffer is not freed in remove: a leak, or the '
                           'device keeps using it')
         for free, place in self.lost:
@@ -527,7 +438,7 @@ class Promotion:
         for entry in self.reach.entries(free.func):
             if entry.root.kind not in ('probe', 'remove'):
                 raise Refused('the buffer is also freed from %s'
-                              % _entry(entry), free.place)
+                              % entry.words, free.place)
         probes = self._drivers(alloc.func, 'probe')
         if probes and self._drivers(free.func, 'remove') - probes:
             raise Refused('it is freed in remove of another driver than the '
@@ -541,7 +452,7 @@ class Promotion:
         self._check_kept(free)
         if free.statement is None:
             raise Refused('the free is part of an expression', free.place)
-        if self.in_probe(free.func):
+        if self.reach.leads('probe', free.func):
             outcome = self._outcome(free.func)
             step = outcome.graph.step_of(free.call)
             values = outcome.through(step) if step else {UNKNOWN}
@@ -573,7 +484,7 @@ class Promotion:
         todo, seen = [(free.func, free.call)], set()
         while todo:
             func, node = todo.pop()
-            if id(node) in seen or not self.in_remove(func):
+            if id(node) in seen or not self.reach.leads('remove', func):
                 continue
             seen.add(id(node))
             graph = self._outcome(func).graph
@@ -714,14 +625,6 @@ class Promotion:
             return True
         return any(not f.words.isdisjoint(_NET_CALLS)
                    for s in self.driver.files for f in s.all_functions())
-
-
-def _entry(entry: Entry) -> str:
-    root = entry.root
-    if root.kind == 'unknown':
-        return root.what
-    return '%s, called as %s (%s:%d)' % (entry.function.name, root.what,
-                                         os.path.basename(root.path), root.line)
 
 
 def _root_place(entry: Entry) -> Place:
@@ -930,7 +833,7 @@ class Removal:
                     continue
                 if other.body is None:
                     return True
-                if not self.promotion.in_remove(other):
+                if not self.promotion.reach.leads('remove', other):
                     continue
                 gone = {id(n) for s in going.get(other, ()) for n in s.walk()}
                 if any(isinstance(n, c.Member) and n.name == wanted.name
@@ -950,7 +853,7 @@ class Removal:
                     isinstance(n, c.Call) and n.name in _FREES
                     for n in node.then.walk()):
                 skip |= {id(n) for n in node.cond.walk()}
-        for node in _read(func.body):
+        for node in read(func.body):
             if id(node) not in skip:
                 yield node
 
@@ -1112,16 +1015,6 @@ class Removal:
             return Edit('free', func.path, strip(stmt.expr).first, func.name,
                         '')
         raise CannotCut('it stands in a loop macro', stmt)
-
-
-def _read(tree: c.Node) -> Iterator[c.Node]:
-    """What an expression reads: not what it only takes the size of."""
-    if isinstance(tree, c.Sizeof) \
-            or isinstance(tree, c.Call) and tree.name == 'ARRAY_SIZE':
-        return
-    yield tree
-    for child in tree.children():
-        yield from _read(child)
 
 
 def packed(code: str) -> str:

@@ -47,6 +47,11 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         return '%s:%d' % (self.path, self.line)
 
+    def seen_from(self, path: str) -> str:
+        """Where it is, for a message in a file: the line alone in that one."""
+        return 'line %d' % self.line if self.path == path else '%s:%d' % (
+            os.path.basename(self.path), self.line)
+
 
 class Root(NamedTuple):
     """One way into a function from outside the driver.

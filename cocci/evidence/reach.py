@@ -8,6 +8,7 @@ from here make probe fail (`Outcome`).
 """
 from __future__ import annotations
 
+import os
 from typing import Iterator, NamedTuple
 
 from . import cparse as c
@@ -54,6 +55,15 @@ class Entry(NamedTuple):
     function: c.Function
     root: Root
 
+    @property
+    def words(self) -> str:
+        """How it is entered, for a message."""
+        if self.root.kind == 'unknown':
+            return self.root.what
+        return '%s, called as %s (%s:%d)' % (
+            self.function.name, self.root.what,
+            os.path.basename(self.root.path), self.root.line)
+
 
 class NotBound(Exception):
     """The device is not, or not provably, the one that is being probed."""
@@ -81,6 +91,10 @@ class Reach:
                      self.driver.entries(func)]
             self._entries[id(func)] = list(dict.fromkeys(found))
         return self._entries[id(func)]
+
+    def leads(self, kind: str, func: c.Function) -> bool:
+        """Can `func` be reached from an entry point of this kind?"""
+        return any(e.root.kind == kind for e in self.entries(func))
 
     def callers(self, func: c.Function) -> list[Place]:
         return [p for p in self.driver.calls_to(func) if p.function]
