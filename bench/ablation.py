@@ -156,7 +156,8 @@ def _check_of(handle: str, following: list[c.Stmt]) -> c.If | None:
             checks = isinstance(call, c.Call) and len(call.args) == 2 \
                 and call.name == 'dma_mapping_error' \
                 and text(strip(call.args[1])) == handle
-            return stmt if checks and stmt.other is None else None
+            return stmt if checks and stmt.other is None \
+                and not judge.prints(stmt.then) else None
         if not isinstance(stmt, c.ExprStmt) or _mapping(stmt)[1]:
             return None
     return None
@@ -402,8 +403,9 @@ def judged(site: Site, original: str, ablated: str, converted: str) -> Case:
         case.verdict = 'missed'
         return case
     case.ours = _branch_text(our_source, our_func, ours)
+    helpers = {func.name: func for func in human_source.all_functions()}
     case.verdict, case.message = judge.compare(
-        judge.Branch(human_func, human), judge.Branch(our_func, ours))
+        judge.Branch(human_func, human, helpers), judge.Branch(our_func, ours))
     return case
 
 

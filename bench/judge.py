@@ -11,18 +11,26 @@ Left out of account: messages, statistics, the order of calls, the device in a
 dma_unmap_*() call, the variant of the function that frees an skb or a page,
 which errno it is (but for _OTHER_ERRNO), a test for NULL around a release, and
 that we clear what is gone: the failed handle, or a pointer to what was just
-released.  A slot that was given a local variable's value is that variable.
+released; a variable that only messages show.  A slot that was given a local
+variable's value is that variable.
+
+Three differences are told, but not held against us, since they can be proven:
+the human unmaps the very handle that is none; the human loses the last pointer
+to what was just allocated (_lost_by); we release what a helper that both call
+would find in the slot, and leave the slot empty for it (_left_for).
 """
 from __future__ import annotations
 
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from evidence import cparse as c
 from evidence.driver import strip, text
 from evidence.flow import Graph, Step
+from evidence.resources import (PAIRS, PURE, RESULT, field_name, is_log,
+                                releases)
 
 NEGATIVE = 'negative errno'
 ZERO = '0'
@@ -54,6 +62,9 @@ _SKB_FREE = re.compile(r'^(?:dev_)?(?:kfree|consume)_skb(?:_any|_irq)?(?:_reason
                        r'^napi_consume_skb$|^kfree_skb_reason$|^sk_skb_reason_drop$')
 #: A page that was just allocated has one reference.
 _PAGE_FREE = re.compile(r'^(?:__free_pages?|put_page)$')
+#: These take NULL and do nothing.
+_FREES_NULL = re.compile(r'^(?:kv?free(?:_sensitive)?|vfree|'
+                         r'(?:dev_)?(?:kfree|consume)_skb(?:_any|_irq)?)$')
 RELEASE = re.compile(
     r'free|unmap|put|release|unlock|destroy|kill|disable|unregister|del|remove|'
     r'clean|uninit|tear|unwind|undo|stop|complete|return|recycle|unprepare|fini|'
@@ -278,10 +289,13 @@ def _constant_aliases(func: c.Function) -> dict[str, str]:
 class Branch:
     """The branch of an `if` that is taken when a mapping failed."""
 
-    def __init__(self, func: c.Function, stmt: c.If):
-        self.func, self.stmt = func, stmt
+    def __init__(self, func: c.Function, stmt: c.If,
+                 helpers: Mapping[str, c.Function] | None = None):
+        """helpers: the functions that a branch may call, by their names."""
+        self.func, self.stmt, self.helpers = func, stmt, helpers or {}
         self.graph = Graph(func)
         self.local = set(func.locals)
+        self._told = _only_told(func)
         self._aliases = _constant_aliases(func)
         self._first = stmt.then.first.start
         self._last = stmt.then.last.end
@@ -326,12 +340,8 @@ class Branch:
         the branch releases: nobody can make use of them any more.
         """
         asked = {mark for outcome in theirs for mark in outcome.marks}
-        cleared = {text(strip(call.args[-1])) for call in self.stmt.cond.walk()
-                   if isinstance(call, c.Call) and call.args
-                   and call.name == 'dma_mapping_error'}
-        kept = {(text(strip(node.left)), text(strip(node.right)))
-                for node in self.func.body.walk() if isinstance(node, c.Assign)
-                and node.op == '='}
+        cleared = self.handles
+        kept = self._kept()
 
         def tidy(outcome: Outcome) -> Outcome:
             gone = {arg.strip() for call in outcome.calls
@@ -346,6 +356,31 @@ class Branch:
             return Outcome(outcome.calls, marks, outcome.end)
 
         return {tidy(outcome) for outcome in mine}
+
+    @property
+    def handles(self) -> set[str]:
+        """The handle that was found to be none."""
+        return {text(strip(call.args[-1])) for call in self.stmt.cond.walk()
+                if isinstance(call, c.Call) and call.args
+                and call.name == 'dma_mapping_error'}
+
+    def _kept(self) -> set[tuple[str, str]]:
+        """(place, value) of every assignment of the function."""
+        found = {(text(strip(node.left)), text(strip(node.right)))
+                 for node in self.func.body.walk()
+                 if isinstance(node, c.Assign) and node.op == '='}
+        plain = _Path({}, dict(self._aliases))
+        return found | {(self._canonical(place, plain), value)
+                        for place, value in found}
+
+    def forgiven(self, outcomes: set[Outcome]) -> set[Outcome]:
+        """Without unmaps of the handle that is none: they are mistakes."""
+        none = {'dma_unmap_%s(%s, ' % (kind, handle)
+                for kind in ('single', 'page', 'resource')
+                for handle in self.handles}
+        return {Outcome(tuple(call for call in o.calls
+                              if not call.startswith(tuple(none))),
+                        o.marks, o.end) for o in outcomes}
 
     def renamed(self, outcomes: set[Outcome]) -> set[Outcome]:
         """Releases of a place that was given a local's value: of the local."""
@@ -481,7 +516,7 @@ class Branch:
         if names_place and name not in {n.name for n in source.walk()
                                         if isinstance(n, c.Id)}:
             path.aliases[name] = self._canonical(text(source), path)
-        elif path.inside:
+        elif path.inside and name not in self._told:
             path.local_marks[name] = '%s = %s' % (name, known)
 
     def _mark(self, target: c.Expr, what: str, path: _Path) -> None:
@@ -501,6 +536,9 @@ class Branch:
     def _call(self, call: c.Call, path: _Path) -> None:
         name = call.name
         if ignored(call):
+            return
+        if _FREES_NULL.match(name) and call.args and value_class(
+                call.args[-1], path.values, self.local) == ZERO:
             return
         if _PURE.match(name):
             for arg in call.args:
@@ -542,6 +580,22 @@ class Branch:
                        frozenset(marks | set(path.marks.values())), end)
 
 
+def _only_told(func: c.Function) -> set[str]:
+    """Locals that nothing but messages reads, and tests around messages."""
+    shown: set[int] = set()
+    for node in func.body.walk():
+        if isinstance(node, c.Call) and ignored(node):
+            shown.update(map(id, node.walk()))
+        elif isinstance(node, c.If) and node.other is None \
+                and prints(node.then):
+            shown.update(map(id, node.cond.walk()))
+        elif isinstance(node, c.Assign) and node.op == '=':
+            shown.add(id(strip(node.left)))
+    read = {node.name for node in func.body.walk()
+            if isinstance(node, c.Id) and id(node) not in shown}
+    return set(func.locals) - read - {p.name for p in func.params}
+
+
 def _error_value(mark: str) -> bool:
     """An assignment that the returned value tells of."""
     return mark.endswith(('= ' + NEGATIVE, '= ' + ZERO, '= 1')) \
@@ -572,6 +626,13 @@ def _tells_only(tree: c.Node) -> bool:
         value = strip(tree.value)
         return isinstance(value, c.Id) or (
             isinstance(value, c.Call) and value.name == 'dev_err_probe')
+    return prints(tree)
+
+
+def prints(tree: c.Node) -> bool:
+    """Is it a message, a counter, or several of them?"""
+    if isinstance(tree, c.Block):
+        return bool(tree.body) and all(map(prints, tree.body))
     return isinstance(tree, c.ExprStmt) and isinstance(tree.expr, c.Call) \
         and ignored(tree.expr)
 
@@ -609,19 +670,131 @@ def _normal_call(call: c.Call) -> str:
 # ------------------------------------------------------------------ comparing
 
 def compare(human: Branch, ours: Branch) -> tuple[str, str]:
-    """('right' | 'wrong?' | 'wrong', why)."""
+    """('right' | 'wrong?' | 'wrong', why); of `right`, what the human misses."""
     why = None
     for until in ('label', 'hand over', 'return'):
         theirs, mine = human.outcomes(until), ours.outcomes(until)
         if theirs is None or mine is None:
             continue
+        marks = set.intersection(*({*o.marks} for o in mine)) if mine else set()
         mine = ours.tidied(mine, theirs)
         theirs, mine = human.renamed(theirs), ours.renamed(mine)
         if theirs == mine:
             return 'right', ''
+        correct = human.forgiven(theirs)
+        if correct == mine or correct == ours.tidied(mine, correct):
+            return 'right', 'the human unmaps what was not mapped'
+        missed = _missed_by(human, ours, correct, mine, marks)
+        if missed:
+            return 'right', missed
         if until == 'hand over':
             why = _difference(theirs, mine)
     return why or ('wrong?', 'too many paths to compare')
+
+
+def _missed_by(human: Branch, ours: Branch, theirs: set[Outcome],
+               mine: set[Outcome], marks: set[str]) -> str:
+    """How our branch is right although it releases more, '' if that is not
+    proven; marks: what ours assigns on all paths."""
+    extra = sorted((_calls(mine) - _calls(theirs)).elements())
+    if not extra:
+        return ''
+    for call in extra:
+        if not all(call in o.calls for o in mine):
+            return ''
+    why = [_lost_by(human, ours, call, theirs)
+           or _left_for(human, call, theirs | mine, marks) for call in extra]
+    if not all(why):
+        return ''
+    rest = {Outcome(tuple(sorted((Counter(o.calls) - Counter(extra))
+                                 .elements())), o.marks, o.end) for o in mine}
+    gone = {_released(call) for call in extra}
+    rest = {Outcome(o.calls, frozenset(
+        m for m in o.marks if not m.endswith(' = ' + ZERO)
+        or m[:-len(' = ' + ZERO)] not in gone), o.end) for o in rest}
+    return why[0] if rest == theirs else ''
+
+
+def _released(call: str) -> str:
+    return call.partition('(')[2].rstrip(')').split(', ')[0]
+
+
+def _lost_by(human: Branch, ours: Branch, call: str,
+             theirs: set[Outcome]) -> str:
+    """The human loses what a local points to: it was allocated in the same
+    block, and nothing but tests and the mapping has seen it since."""
+    name = _released(call)
+    if name not in human.local or name in {p.name for p in human.func.params}:
+        return ''
+    kind = {releases(x)[0] for x in ours.stmt.then.walk()
+            if isinstance(x, c.Call) and (releases(x) or ('', ''))[1] == name}
+    block = next((b.body for b in human.func.body.walk()
+                  if isinstance(b, c.Block)
+                  and any(s is human.stmt for s in b.body)), [])
+    taken = None
+    for stmt in block:
+        if stmt is human.stmt:
+            break
+        made = strip(stmt.expr) if isinstance(stmt, c.ExprStmt) else None
+        value = strip(made.right) if isinstance(made, c.Assign) else None
+        if isinstance(value, c.Call) and text(strip(made.left)) == name:
+            taken = any(p.kind in kind and p.obj is RESULT
+                        and p.acquire.match(value.name) for p in PAIRS)
+        elif taken and not _only_looks(stmt, name):
+            return ''
+    word = re.compile(r'\b%s\b' % re.escape(name))
+    if not taken or any(word.search(str(o)) for o in theirs):
+        return ''
+    return 'the human loses %s' % name
+
+
+def _only_looks(stmt: c.Stmt, name: str) -> bool:
+    """Does a statement keep no copy of a pointer, nor give it to anybody but
+    a mapping?"""
+    if isinstance(stmt, c.If) and stmt.other is None and isinstance(
+            stmt.then.body[-1] if isinstance(stmt.then, c.Block)
+            and stmt.then.body else stmt.then, (c.Goto, c.Return, c.Jump)):
+        stmt = stmt.cond        # the exit for what was not allocated
+    for node in stmt.walk():
+        if isinstance(node, c.Call) and any(
+                isinstance(n, c.Id) and n.name == name
+                for a in node.args for n in a.walk()):
+            if not (PURE.match(node.name) or is_log(node.name)
+                    or re.search(r'dma_map_', node.name)):
+                return False
+        elif isinstance(node, c.Assign) and not isinstance(
+                strip(node.right), c.Call) and any(
+                    isinstance(n, c.Id) and n.name == name
+                    for n in node.right.walk()):
+            return False
+    return True
+
+
+def _left_for(human: Branch, call: str, outcomes: set[Outcome],
+              marks: set[str]) -> str:
+    """A helper that both call releases what is in a slot; we have released it
+    and left the slot empty, which the helper asks for."""
+    name = call.partition('(')[0]
+    value = _released(call)
+    places = {value, *(place for place, kept in human._kept() if kept == value)}
+    empty = [p for p in places if '%s = %s' % (p, ZERO) in marks]
+    both = set.intersection(*(set(o.calls) for o in outcomes))
+    for place in empty:
+        field = field_name(place)
+        for helper in sorted(x.partition('(')[0] for x in both):
+            func = human.helpers.get(helper)
+            if func is None or func.body is None:
+                continue
+            does = [x for x in func.calls()
+                    if _normal_call(x).partition('(')[0] == name
+                    and any(field_name(text(strip(a))) == field
+                            for a in x.args)]
+            asks = any(isinstance(n, c.If) and any(
+                isinstance(m, c.Member) and m.name == field
+                for m in n.cond.walk()) for n in func.body.walk())
+            if does and (asks or all(_FREES_NULL.match(x.name) for x in does)):
+                return '%s() would release what we release' % helper
+    return ''
 
 
 def _difference(theirs: set[Outcome], mine: set[Outcome]) -> tuple[str, str]:
