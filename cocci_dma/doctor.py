@@ -29,6 +29,7 @@ TEST_MODULES = {
     'jsonschema': 'python3-jsonschema',
     'pytest': 'python3-pytest',
     'xdist': 'python3-pytest-xdist',
+    'yaml': 'python3-yaml',
 }
 
 #: Program -> Debian package: to show diffs.

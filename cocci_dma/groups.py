@@ -166,7 +166,8 @@ def _sources(named: Iterable[str]) -> Iterator[str]:
         if not os.path.isdir(path):
             yield path
         for folder, subfolders, names in os.walk(path):
-            subfolders.sort()
+            subfolders[:] = sorted(name for name in subfolders
+                                   if not name.startswith('.'))
             for name in sorted(names):
                 if name.endswith(('.c', '.h')):
                     yield os.path.join(folder, name)
