@@ -22,8 +22,8 @@ import rich.progress
 
 from runtime import bench, kernel, output, table
 
-from . import (COCCI, Trouble, baseline, config, doctor, edit, formats,
-               groups, merging, report, rules, run)
+from . import (COCCI, Trouble, baseline, config, doctor, edit, farm,
+               formats, groups, merging, report, rules, run)
 
 _MODES = ('report', 'patch', 'context', 'org')
 
@@ -94,12 +94,17 @@ def cli() -> None:
               'in since the branch left REV.')
 @click.option('--shard', metavar='I/N', callback=_shard, help='Only the '
               'I-th of N parts of the drivers; `merge` puts them together.')
+@click.option('--hosts', metavar='FILE', type=click.Path(path_type=Path),
+              help='Work on the machines whose ssh logins FILE lists.')
+@click.option('--fixes', is_flag=True, help='Also say what conversions would '
+              'change, in JSON as always in SARIF.')
 @click.option('--no-cache', is_flag=True, help='Use and keep no answers of '
               'other runs.')
 def check(paths: Sequence[str], names: Sequence[str], kdir: str | None,
           config: Path | None, format_: str, strict: bool,
           accepted: Path | None, update_baseline: bool, revision: str | None,
-          shard: tuple[int, int] | None, no_cache: bool, **how: Any) -> int:
+          shard: tuple[int, int] | None, hosts: Path | None, fixes: bool,
+          no_cache: bool, **how: Any) -> int:
     """Show what could or should be changed; change nothing."""
     settings = _config(config)
     chosen = _chosen(names, settings)
@@ -110,13 +115,20 @@ def check(paths: Sequence[str], names: Sequence[str], kdir: str | None,
     if update_baseline and (revision or shard):
         raise Trouble('--update-baseline: a baseline is made of all findings: '
                       'leave out --diff and --shard')
+    if hosts and (revision or shard):
+        raise Trouble('--hosts: works out everything: leave out --diff and '
+                      '--shard')
     known = None if accepted is None or update_baseline \
         else baseline.load(accepted)
     with _documented(format_), _running(settings, **how) as options:
         options.cache = not no_cache
         options.shard = shard
-        options.fixes = format_ == 'sarif'
-        result = run.check(paths, chosen, options, kdir, revision)
+        options.fixes = fixes or format_ == 'sarif'
+        if hosts:
+            result = farm.check(paths, hosts, _elsewhere(chosen, options),
+                                kdir)
+        else:
+            result = run.check(paths, chosen, options, kdir, revision)
         if update_baseline:
             baseline.save(accepted, result.findings, result.tree.rooted)
             result.findings = []
@@ -331,6 +343,14 @@ def diagnose() -> int:
 def _rules() -> list[rules.Rule]:
     """The rules of the folder that main() was given."""
     return rules.load(click.get_current_context().obj)
+
+
+def _elsewhere(chosen: Sequence[rules.Rule],
+               options: run.Options) -> list[str]:
+    """The options of `check` for another machine."""
+    return [*(word for rule in chosen for word in ('--rule', rule.name)),
+            *(('--net',) if options.net else ()),
+            *(('--fixes',) if options.fixes else ())]
 
 
 def _named(tree: groups.Tree, paths: Sequence[str], path: str) -> bool:

@@ -48,8 +48,14 @@ RUNTIME_PROGRAMS = {
     'busybox': 'busybox-static',
 }
 
-#: To look at the bench's pages as people do, and at what a branch changed.
-TEST_PROGRAMS = {'chromium': 'chromium', 'git': 'git'}
+#: To look at the bench's pages as people do, and for `check --diff, --hosts`.
+TEST_PROGRAMS = {
+    'chromium': 'chromium',
+    'git': 'git',
+    'parallel': 'parallel',
+    'rsync': 'rsync',
+    'ssh': 'openssh-client',
+}
 
 
 @dataclass(frozen=True)

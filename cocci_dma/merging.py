@@ -39,6 +39,15 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _json(parts: Sequence[dict[str, Any]]) -> tuple[str, bool, bool]:
+    whole = join(parts)
+    coverage = whole['coverage']
+    complete = not coverage['failures'] and not coverage['timeouts']
+    return (json.dumps(whole, indent=2) + '\n', bool(whole['findings']),
+            complete)
+
+
+def join(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The JSON of a whole run, made of that of its parts."""
     def place(finding: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(finding[key] for key in (
             'path', 'line', 'column', 'rule', 'kind', 'message'))
@@ -56,13 +65,10 @@ def _json(parts: Sequence[dict[str, Any]]) -> tuple[str, bool, bool]:
             (each for part in covered for each in part[key]),
             key=lambda each: each if isinstance(each, str)
             else tuple(each.values()))
-    findings = every('findings', place)
-    whole = {'findings': findings,
-             'suppressed': every('suppressed',
-                                 lambda known: place(known['finding'])),
-             'coverage': coverage}
-    complete = not coverage['failures'] and not coverage['timeouts']
-    return json.dumps(whole, indent=2) + '\n', bool(findings), complete
+    return {'findings': every('findings', place),
+            'suppressed': every('suppressed',
+                                lambda known: place(known['finding'])),
+            'coverage': coverage}
 
 
 def _sarif(parts: Sequence[dict[str, Any]]) -> tuple[str, bool, bool]:

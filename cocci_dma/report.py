@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Iterable
 
 from . import Trouble
-from .findings import Coverage, Finding
+from .findings import Change, Coverage, Evidence, Finding, Known
 from .groups import Tree
 from .run import Edit, Result
 
@@ -92,6 +92,26 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
     if not finding.changes:
         del told['changes']
     return told
+
+
+def from_json(tree: Tree, whole: dict[str, Any]) -> Result:
+    """The reverse of as_json(), without the diff."""
+    told = whole['coverage']
+    coverage = Coverage(
+        told['files'], told['functions'],
+        {(u['path'], u['line'], u['function']) for u in told['unparsed']},
+        told['timeouts'], [(s['path'], s['reason']) for s in told['skipped']],
+        told['failures'])
+    return Result(tree, [_from_dict(f) for f in whole['findings']],
+                  coverage=coverage, suppressed=[
+                      Known(_from_dict(k['finding']), k['kind'], k['reason'])
+                      for k in whole['suppressed']])
+
+
+def _from_dict(told: dict[str, Any]) -> Finding:
+    return Finding(**told | {
+        'evidence': tuple(Evidence(**e) for e in told['evidence']),
+        'changes': tuple(Change(**c) for c in told.get('changes', ()))})
 
 
 #: How GitHub's workflow commands are escaped.

@@ -558,7 +558,7 @@ def _place_of(header: str) -> str:
     return os.path.normpath(os.path.join(tree, header))
 
 
-def _neighbours(folder: str) -> list[str]:
+def neighbours(folder: str) -> list[str]:
     """Files beside `folder`'s, above it, in subfolders and sibling folders."""
     above = os.path.normpath(os.path.join(folder, '..'))
     folders = [folder, above]
@@ -586,7 +586,7 @@ def _neighbours(folder: str) -> list[str]:
 @functools.lru_cache(maxsize=256)
 def _users(header: str) -> tuple[str, ...]:
     """All .c files near `header` that include it, also through a header."""
-    files = _neighbours(os.path.dirname(header))
+    files = neighbours(os.path.dirname(header))
     users: list[str] = []
     wanted = [header]
     seen = {header}
