@@ -60,6 +60,12 @@ identifier word = {pci_alloc_consistent, pci_zalloc_consistent,
 @@
 word@p
 
+@seen_text@
+position p : script:python() { rule.sees("text", p) };
+constant char[] said;
+@@
+said@p
+
 // ----------------------------------------------------------------------------
 // Decision
 // ----------------------------------------------------------------------------
@@ -75,6 +81,18 @@ p << change.p;
 next;
 @@
 coccinelle.next = cocci.make_ident(rule.value(p, "word"))
+
+@message@
+position p : script:python() { rule.converts("text", p) };
+constant char[] said;
+@@
+said@p
+
+@script:python message_of@
+p << message.p;
+next;
+@@
+coccinelle.next = cocci.make_expr(rule.value(p, "text"))
 
 // ----------------------------------------------------------------------------
 // Context
@@ -96,6 +114,13 @@ position change.p;
 identifier change.word, piece.next;
 @@
 - word@p
++ next
+
+@depends on patch@
+constant char[] message.said;
+expression message_of.next;
+@@
+- said
 + next
 
 @first depends on patch@
@@ -156,6 +181,16 @@ next; device; flag;
 coccinelle.next = cocci.make_ident(rule.addition("new", "allocation", mark))
 coccinelle.device = cocci.make_expr(rule.addition("dev", "allocation", mark))
 coccinelle.flag = cocci.make_expr(rule.addition("flag", "allocation", mark))
+
+// What is a void * needs no cast where it is assigned.
+@depends on patch@
+identifier allocation.mark;
+expression to;
+type T;
+@@
+  to =
+- (T *)
+  mark(...)
 
 @depends on patch@
 identifier allocation.mark, allocation_of.next;

@@ -193,6 +193,14 @@ class _File:
     # -- what becomes of them
 
     def units(self, own: dict[str, tuple[str, int]]) -> Iterator[Unit]:
+        words = list(self._of_words(own))
+        messages = list(self._messages(words))
+        yield from words
+        yield from messages
+        yield from self._survivors({edit.token.line for unit in messages
+                                    for edit in unit.edits})
+
+    def _of_words(self, own: dict[str, tuple[str, int]]) -> Iterator[Unit]:
         for word in self._words:
             if self._is_other(word):
                 continue
@@ -207,7 +215,38 @@ class _File:
                                  'compiled (%s, line %d)' % (
                                      word.token.text, branch.text,
                                      branch.line))
-        yield from self._survivors()
+
+    def _messages(self, units: list[Unit]) -> Iterator[Unit]:
+        """Messages that name a function which is converted beside them."""
+        converted: dict[str, set[str]] = {}
+        for unit in units:
+            for edit in unit.edits:
+                converted.setdefault(edit.function, set()).add(edit.token.text)
+        places: dict[str, list[tuple[Token, str]]] = {}
+        raw = self.source.raw
+        for index, token in enumerate(raw):
+            if token.kind != 'str' or not _WORD.search(token.text):
+                continue
+            names = converted.get(self._name(token), set()) & set(WRAPPERS)
+            first = last = index
+            while raw[first - 1].kind in ('id', 'str'):
+                first -= 1
+            while raw[last + 1].kind in ('id', 'str'):
+                last += 1
+            said = ' '.join(t.text for t in raw[first:last + 1])
+            whole = raw[first].line == raw[last].line
+            places.setdefault(said, []).append((raw[first], _WORD.sub(
+                lambda found, names=names: WRAPPERS[found[0]].new
+                if found[0] in names else found[0], said) if whole else said))
+        for same in places.values():
+            # SmPL finds a message by what it says, wherever it stands
+            if any(_WORD.search(text) for _, text in same):
+                continue
+            for token, text in same:
+                yield Unit(edits=[Edit(
+                    'text', self.path, token, self._name(token),
+                    'the message names a function that is gone',
+                    {'text': text})])
 
     def keeps_pool(self) -> bool:
         """Is there a struct pci_pool that must be left alone?"""
@@ -383,8 +422,9 @@ class _File:
         unit.refuse(self.path, word.token, self._name(word.token), message)
         return unit
 
-    def _survivors(self) -> Iterator[Unit]:
-        """The words in strings and comments, and in code that is left out."""
+    def _survivors(self, done: set[int]) -> Iterator[Unit]:
+        """The words in comments, and in strings; done: lines with strings
+        that are converted."""
         for found in _WORD.finditer(self.source.text):
             if found.start() in self._in_code:
                 continue
@@ -394,6 +434,8 @@ class _File:
                           found.start() - begin)
             where = 'a string' if found.start() in self._in_strings \
                 else 'a comment'
+            if where == 'a string' and line in done:
+                continue
             yield Unit(notes=[Note('finding', self.path, token,
                                    self._name(token), '%s names %s'
                                    % (where, found[0]), 'note')])
