@@ -11,7 +11,7 @@
 // Confidence: High
 // Copyright: (C) 2026 cocci-dma developers
 // URL: https://docs.kernel.org/core-api/dma-api-howto.html
-// Keywords: pci_alloc_consistent, pci_zalloc_consistent, pci_free_consistent, pci_map_single, pci_unmap_single, pci_map_page, pci_unmap_page, pci_map_sg, pci_unmap_sg, pci_dma_sync_single_for_cpu, pci_dma_sync_single_for_device, pci_dma_sync_sg_for_cpu, pci_dma_sync_sg_for_device, pci_dma_mapping_error, pci_set_dma_mask, pci_set_consistent_dma_mask, pci_pool, pci_pool_create, pci_pool_destroy, pci_pool_alloc, pci_pool_zalloc, pci_pool_free, PCI_DMA_BIDIRECTIONAL, PCI_DMA_TODEVICE, PCI_DMA_FROMDEVICE, PCI_DMA_NONE, PCI_DMA_, pci_, pci_map_, pci_unmap_, pci_dma_, pci_dma_sync_, pci_pool_
+// Keywords: pci_alloc_consistent, pci_zalloc_consistent, pci_free_consistent, pci_map_single, pci_unmap_single, pci_map_page, pci_unmap_page, pci_map_sg, pci_unmap_sg, pci_dma_sync_single_for_cpu, pci_dma_sync_single_for_device, pci_dma_sync_sg_for_cpu, pci_dma_sync_sg_for_device, pci_dma_mapping_error, pci_set_dma_mask, pci_set_consistent_dma_mask, pci_pool, pci_pool_create, pci_pool_destroy, pci_pool_alloc, pci_pool_zalloc, pci_pool_free, PCI_DMA_BIDIRECTIONAL, PCI_DMA_TODEVICE, PCI_DMA_FROMDEVICE, PCI_DMA_NONE, PCI_DMA_, pci_, pci_map_, pci_unmap_, pci_dma_, pci_dma_sync_, pci_pool_, dma_zalloc_coherent, pci_set_dma_max_seg_size, pci_set_dma_seg_boundary, pci_dma_supported, dma_cache_sync, dma_alloc_noncoherent, dma_free_noncoherent, pci_dma_sync_single, pci_dma_sync_sg, DECLARE_PCI_UNMAP_ADDR, DECLARE_PCI_UNMAP_LEN, pci_unmap_addr, pci_unmap_addr_set, pci_unmap_len, pci_unmap_len_set, pci-dma-compat
 // Scope: file
 // Options: --no-includes --include-headers
 // Requires: 1.1.1
@@ -55,10 +55,18 @@ identifier word = {pci_alloc_consistent, pci_zalloc_consistent,
                    pci_dma_mapping_error, pci_set_dma_mask,
                    pci_set_consistent_dma_mask, pci_pool_create,
                    pci_pool_destroy, pci_pool_alloc, pci_pool_zalloc,
-                   pci_pool_free, PCI_DMA_BIDIRECTIONAL, PCI_DMA_TODEVICE,
+                   pci_pool_free, dma_zalloc_coherent,
+                   pci_set_dma_max_seg_size, pci_set_dma_seg_boundary,
+                   PCI_DMA_BIDIRECTIONAL, PCI_DMA_TODEVICE,
                    PCI_DMA_FROMDEVICE, PCI_DMA_NONE};
 @@
 word@p
+
+@seen_text@
+position p : script:python() { rule.sees("text", p) };
+constant char[] said;
+@@
+said@p
 
 // ----------------------------------------------------------------------------
 // Decision
@@ -75,6 +83,18 @@ p << change.p;
 next;
 @@
 coccinelle.next = cocci.make_ident(rule.value(p, "word"))
+
+@message@
+position p : script:python() { rule.converts("text", p) };
+constant char[] said;
+@@
+said@p
+
+@script:python message_of@
+p << message.p;
+next;
+@@
+coccinelle.next = cocci.make_expr(rule.value(p, "text"))
 
 // ----------------------------------------------------------------------------
 // Context
@@ -96,6 +116,13 @@ position change.p;
 identifier change.word, piece.next;
 @@
 - word@p
++ next
+
+@depends on patch@
+constant char[] message.said;
+expression message_of.next;
+@@
+- said
 + next
 
 @first depends on patch@
@@ -157,6 +184,16 @@ coccinelle.next = cocci.make_ident(rule.addition("new", "allocation", mark))
 coccinelle.device = cocci.make_expr(rule.addition("dev", "allocation", mark))
 coccinelle.flag = cocci.make_expr(rule.addition("flag", "allocation", mark))
 
+// What is a void * needs no cast where it is assigned.
+@depends on patch@
+identifier allocation.mark;
+expression to;
+type T;
+@@
+  to =
+- (T *)
+  mark(...)
+
 @depends on patch@
 identifier allocation.mark, allocation_of.next;
 expression allocation_of.device, allocation_of.flag, old, size, handle;
@@ -185,8 +222,9 @@ if not rule.adds("pool"):
 // ----------------------------------------------------------------------------
 
 @depends on patch@
+position q : script:python() { rule.adds("header", os.path.realpath(q[0].file)) };
 @@
-- #include <linux/pci-dma-compat.h>
+- #include <linux/pci-dma-compat.h>@q
 + #include <linux/dma-mapping.h>
 
 @include depends on patch@

@@ -97,7 +97,7 @@ def _parse(path: Path) -> Rule:
         virtuals.update(re.findall(r'\w+', names))
     return Rule(path.stem, path, block('///'), block('//#'),
                 field('Confidence'),
-                tuple(re.findall(r'\w+', field('Keywords'))),
+                tuple(re.findall(r'[\w-]+', field('Keywords'))),
                 tuple(field('Options').split()), field('Requires'),
                 frozenset(virtuals), field('Scope') == 'file',
                 field('Default') != 'off')

@@ -68,6 +68,17 @@
 #define pci_set_consistent_dma_mask(pdev, mask) \
 	dma_set_coherent_mask(COCCI_DMA_DEV(pdev), mask)
 
+/* Older interfaces */
+#define dma_zalloc_coherent(dev, size, handle, flags) \
+	dma_alloc_coherent(dev, size, handle, flags)
+#define pci_set_dma_max_seg_size(pdev, size) \
+	(dma_set_max_seg_size(COCCI_DMA_DEV(pdev), size), 0)
+#define pci_set_dma_seg_boundary(pdev, mask) \
+	(dma_set_seg_boundary(COCCI_DMA_DEV(pdev), mask), 0)
+#define DECLARE_PCI_UNMAP_ADDR(name) dma_addr_t name;
+#define pci_unmap_addr(ptr, name) ((ptr)->name)
+#define pci_unmap_addr_set(ptr, name, val) ((ptr)->name = (val))
+
 /* Pools, up to Linux 4.12 */
 #define pci_pool dma_pool
 #define pci_pool_create(name, pdev, size, align, boundary) \

@@ -287,6 +287,28 @@ def test_callee_opens_the_lock_around_it(body: str, expected: str) -> None:
                 'spin_unlock(&p->lock);') == expected
 
 
+@pytest.mark.parametrize('body, expected', [
+    ('if (held) { x(p); goto out; } spin_lock(&p->l); x(p); '
+     'out: if (!held) spin_unlock(&p->l);', 'GFP_KERNEL'),
+    ('if (!held) return; spin_lock(&p->l); x(p); '
+     'if (held) spin_unlock(&p->l);', 'GFP_KERNEL'),
+    ('if (held) { x(p); goto out; } spin_lock(&p->l); x(p); '
+     'out: if (held) spin_unlock(&p->l);', 'GFP_ATOMIC'),
+    ('if (held) x(p); spin_lock(&p->l); '
+     'if (!held) spin_unlock(&p->l);', 'GFP_ATOMIC'),
+    ('if (held) goto out; in: spin_lock(&p->l); '
+     'out: if (!held) spin_unlock(&p->l); else goto in;', 'GFP_ATOMIC'),
+    ('if (held) goto out; held = x(p); spin_lock(&p->l); '
+     'out: if (!held) spin_unlock(&p->l);', 'GFP_ATOMIC'),
+    # opens the lock of its caller and takes it again, on some paths
+    ('if (held) return; spin_unlock(&p->l); x(p); spin_lock(&p->l);',
+     'GFP_KERNEL'),
+    ('if (held) return; spin_lock(&p->l); x(p);', 'GFP_ATOMIC')])
+def test_locks_under_conditions(body: str, expected: str) -> None:
+    code = 'static void foo_fn(struct foo *p, int held) { %s }\n' % body
+    assert flag(code + PCI % 'foo_fn(p, y); ALLOC') == expected
+
+
 def test_what_the_callee_opens_is_not_all_that_is_held() -> None:
     code = 'static void foo_fn(struct foo *p) { spin_unlock(&p->lock); ALLOC ' \
         'spin_lock(&p->lock); }\n'

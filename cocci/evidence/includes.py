@@ -16,7 +16,7 @@ _KERNEL = re.compile(
     r'^(acpi|asm|asm-generic|clocksource|config|crypto|cxl|drm|dt-bindings|'
     r'generated|hyperv|keys|kunit|kvm|linux|mach|math-emu|media|memory|misc|'
     r'mtd|net|pcmcia|plat|ras|rdma|rv|scsi|soc|sound|target|trace|uapi|ufs|'
-    r'vdso|video|xen)/|^std\w+\.h$')
+    r'platforms|sysdev|vdso|video|xen|\.\.)/|^std\w+\.h$')
 
 
 class Include(NamedTuple):

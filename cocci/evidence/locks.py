@@ -82,7 +82,7 @@ _HARMLESS = re.compile(
     r'^disable_irq|init_lock|locks_init|rwlock_init|device_(try)?(un)?lock|clk|clock|block|'
     r'srcu|lock_sock|release_sock|lock_page|inode_(un)?lock|'
     r'mmap_(read|write)_|modeset|dma_resv|drm_|i2c_|pci_cfg|rescan|'
-    r'wiphy|usb_(un)?lock_device|console_(un)?lock|cpus_read|cpu_hotplug|'
+    r'wiphy|netdev_(un)?lock|usb_(un)?lock_device|console_(un)?lock|cpus_read|cpu_hotplug|'
     r'lock_kernel|regmap|nested_lock|assert|SPIN_LOCK_UNLOCKED|'
     r'hotplug|mdiobus|videobuf|devl_|kmap_local|_dirty_lock|nvmem|v4l2_|media_|mlock|flock|deadlock|'
     r'lock_device_hotplug|relock|phy_lock_mdio|snd_power|_locked$|'
@@ -156,9 +156,16 @@ class State(NamedTuple):
             count, known = held.get(k, (0, at))
             held[k] = max(count, n), at._replace(guards=tuple(
                 g for g in at.guards if g in known.guards))
+        retaken = frozenset(
+            k for one, two in ((self, other), (other, self))
+            for k in one.retaken if k in two.retaken or two.untouched(k))
         return State(frozenset((k, n, at) for k, (n, at) in held.items()),
-                     self.released & other.released,
-                     self.retaken & other.retaken)
+                     self.released & other.released, retaken)
+
+    def untouched(self, same: tuple[str, str]) -> bool:
+        """Is a lock just as the caller left it?"""
+        return same not in self.released and all(
+            k != same for k, _, _ in self.held)
 
     def without(self, guard: str) -> 'State':
         """Where a condition does not hold under which locks were taken."""
@@ -368,7 +375,9 @@ class Locks:
                     yield text(strip(above.cond))
             elif isinstance(above, c.Branches) and above.body[0] is below:
                 yield self._directive(above, func)
-            elif not isinstance(above, c.Block):
+            elif isinstance(above, c.Block):
+                yield from _ruled_out(func, above, below)
+            else:
                 return
             below = above
 
@@ -592,6 +601,30 @@ def _settled(func: c.Function, cond: c.Expr) -> bool:
                         strip(n.arg)) == node.name for n in func.nodes)):
             return False
     return True
+
+
+def _ruled_out(func: c.Function, block: c.Block,
+               stmt: c.Node) -> Iterator[str]:
+    """What holds because ifs above a statement leave: `if (locked) return;`"""
+    changed: set[str] = set()
+    above = block.body[:next(i for i, s in enumerate(block.body) if s is stmt)]
+    for earlier in reversed(above):
+        if any(isinstance(n, (c.Label, c.Case)) for n in earlier.walk()):
+            return
+        if isinstance(earlier, c.If) and earlier.other is None \
+                and _leaves(earlier.then):
+            cond = strip(earlier.cond)
+            negated = isinstance(cond, c.Unary) and cond.op == '!'
+            core = strip(cond.arg) if negated else cond
+            if isinstance(core, c.Id) and core.name not in changed \
+                    and _settled(func, core):
+                yield core.name if negated else '!' + core.name
+        changed.update(_assigned(earlier))
+
+
+def _leaves(stmt: c.Stmt) -> bool:
+    last = stmt.body[-1] if isinstance(stmt, c.Block) and stmt.body else stmt
+    return isinstance(last, (c.Goto, c.Return, c.Jump))
 
 
 def _assigned(tree: c.Node) -> Iterator[str]:

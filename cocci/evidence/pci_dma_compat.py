@@ -31,12 +31,16 @@ class Wrapper(NamedTuple):
 
     device: which argument is the struct pci_dev, -1 for none.
     args: how many there are.  flag: does its successor take GFP flags, too?
+    since: the kernel that removed it, as far as that is known.  void: does its
+    successor return nothing?
     """
 
     new: str
     device: int
     args: int
     flag: bool = False
+    since: str = '5.18'
+    void: bool = False
 
 
 WRAPPERS = {
@@ -57,11 +61,16 @@ WRAPPERS = {
     'pci_dma_mapping_error': Wrapper('dma_mapping_error', 0, 2),
     'pci_set_dma_mask': Wrapper('dma_set_mask', 0, 2),
     'pci_set_consistent_dma_mask': Wrapper('dma_set_coherent_mask', 0, 2),
-    'pci_pool_create': Wrapper('dma_pool_create', 1, 5),
-    'pci_pool_destroy': Wrapper('dma_pool_destroy', -1, 1),
-    'pci_pool_alloc': Wrapper('dma_pool_alloc', -1, 3),
-    'pci_pool_zalloc': Wrapper('dma_pool_zalloc', -1, 3),
-    'pci_pool_free': Wrapper('dma_pool_free', -1, 3),
+    'pci_pool_create': Wrapper('dma_pool_create', 1, 5, since='4.13'),
+    'pci_pool_destroy': Wrapper('dma_pool_destroy', -1, 1, since='4.13'),
+    'pci_pool_alloc': Wrapper('dma_pool_alloc', -1, 3, since='4.13'),
+    'pci_pool_zalloc': Wrapper('dma_pool_zalloc', -1, 3, since='4.13'),
+    'pci_pool_free': Wrapper('dma_pool_free', -1, 3, since='4.13'),
+    'dma_zalloc_coherent': Wrapper('dma_alloc_coherent', -1, 4, since='5.0'),
+    'pci_set_dma_max_seg_size': Wrapper('dma_set_max_seg_size', 0, 2,
+                                        since='', void=True),
+    'pci_set_dma_seg_boundary': Wrapper('dma_set_seg_boundary', 0, 2,
+                                        since='', void=True),
 }
 CONSTANTS = {
     'PCI_DMA_BIDIRECTIONAL': 'DMA_BIDIRECTIONAL',
@@ -70,6 +79,29 @@ CONSTANTS = {
     'PCI_DMA_NONE': 'DMA_NONE',
 }
 POOL = 'pci_pool'               # the tag of a struct
+#: What else is gone: what a person has to do.
+GONE = {
+    'pci_dma_supported': 'dma_set_mask() says whether a mask is taken',
+    'dma_cache_sync': 'use dma_sync_single_for_device() or _for_cpu() with the '
+    'address that the allocation gave',
+    'dma_alloc_noncoherent': 'it takes a direction, too: use dma_alloc_pages() '
+    'or give it one',
+    'dma_free_noncoherent': 'it takes a direction, too: give it the one of the '
+    'allocation',
+    'pci_dma_sync_single': 'use dma_sync_single_for_cpu() and, before the '
+    'device gets the buffer again, dma_sync_single_for_device()',
+    'pci_dma_sync_sg': 'use dma_sync_sg_for_cpu() and, before the device gets '
+    'the buffers again, dma_sync_sg_for_device()',
+    'DECLARE_PCI_UNMAP_ADDR': 'use DEFINE_DMA_UNMAP_ADDR(), with a semicolon',
+    'DECLARE_PCI_UNMAP_LEN': 'use DEFINE_DMA_UNMAP_LEN(), with a semicolon',
+    'pci_unmap_addr': 'use dma_unmap_addr()',
+    'pci_unmap_addr_set': 'use dma_unmap_addr_set()',
+    'pci_unmap_len': 'use dma_unmap_len()',
+    'pci_unmap_len_set': 'use dma_unmap_len_set()',
+}
+#: Of these the name is still there, with more arguments than it had.
+_MORE = {'dma_alloc_noncoherent': 5, 'dma_free_noncoherent': 5}
+_COMPAT = re.compile(r'^[<"](linux|asm-generic)/pci-dma-compat\.h[>"]$')
 WORDS = frozenset((*WRAPPERS, *CONSTANTS, POOL))
 
 _WORD = re.compile(r'(?<!\w)(?:%s)(?!\w)' % '|'.join(WORDS))
@@ -82,7 +114,8 @@ _BRING = ('<linux/dma-mapping.h>', '<linux/pci.h>')
 
 def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
     """Everything that must be converted or said; no option is known."""
-    files = [_File(driver, source) for source in driver.files_with(*WORDS)]
+    files = [_File(driver, source)
+             for source in driver.files_with(*WORDS, *GONE, 'pci-dma-compat')]
     shared = {name: place for file in files
               for name, place in file.own(shared=True).items()}
     units = [unit for file in files
@@ -124,7 +157,7 @@ class _File:
     def __init__(self, driver: Driver, source: c.SourceFile):
         self.driver, self.source = driver, source
         self.path = source.path
-        self.conditions = Conditions(source, WORDS)
+        self.conditions = Conditions(source, WORDS | set(GONE) - set(_MORE))
 
     # -- where the words stand
 
@@ -133,9 +166,9 @@ class _File:
         out: list[_Word] = []
         raw = self.source.raw
         for index, token in enumerate(raw):
-            if token.kind == 'id' and token.text in WORDS:
+            if token.kind == 'id' and _is_word(token):
                 out.append(_Word(token, raw, index))
-            elif token.kind == 'pp' and _WORD.search(token.text):
+            elif token.kind == 'pp':
                 out += _in_directive(token)
         return out
 
@@ -193,6 +226,15 @@ class _File:
     # -- what becomes of them
 
     def units(self, own: dict[str, tuple[str, int]]) -> Iterator[Unit]:
+        words = list(self._of_words(own))
+        messages = list(self._messages(words))
+        yield from words
+        yield from messages
+        yield from self._header()
+        yield from self._survivors({edit.token.line for unit in messages
+                                    for edit in unit.edits})
+
+    def _of_words(self, own: dict[str, tuple[str, int]]) -> Iterator[Unit]:
         for word in self._words:
             if self._is_other(word):
                 continue
@@ -207,7 +249,56 @@ class _File:
                                  'compiled (%s, line %d)' % (
                                      word.token.text, branch.text,
                                      branch.line))
-        yield from self._survivors()
+
+    def _messages(self, units: list[Unit]) -> Iterator[Unit]:
+        """Messages that name a function which is converted beside them."""
+        converted: dict[str, set[str]] = {}
+        for unit in units:
+            for edit in unit.edits:
+                converted.setdefault(edit.function, set()).add(edit.token.text)
+        places: dict[str, list[tuple[Token, str]]] = {}
+        raw = self.source.raw
+        for index, token in enumerate(raw):
+            if token.kind != 'str' or not _WORD.search(token.text):
+                continue
+            names = converted.get(self._name(token), set()) & set(WRAPPERS)
+            first = last = index
+            while raw[first - 1].kind in ('id', 'str'):
+                first -= 1
+            while raw[last + 1].kind in ('id', 'str'):
+                last += 1
+            said = ' '.join(t.text for t in raw[first:last + 1])
+            whole = raw[first].line == raw[last].line
+            places.setdefault(said, []).append((raw[first], _WORD.sub(
+                lambda found, names=names: WRAPPERS[found[0]].new
+                if found[0] in names else found[0], said) if whole else said))
+        for same in places.values():
+            # SmPL finds a message by what it says, wherever it stands
+            if any(_WORD.search(text) for _, text in same):
+                continue
+            for token, text in same:
+                yield Unit(edits=[Edit(
+                    'text', self.path, token, self._name(token),
+                    'the message names a function that is gone',
+                    {'text': text})])
+
+    def _header(self) -> Iterator[Unit]:
+        """The header of the wrappers, which is gone with them."""
+        found = [(name, token) for name, token in self.source.includes
+                 if _COMPAT.match(name)]
+        alone = not any(self.conditions.around(token.line)
+                        for _, token in found)
+        for name, token in found:
+            if self.conditions.dead(token.line):
+                continue
+            unit = Unit(notes=[Note(
+                'refusal', self.path, token, '', '%s is gone since Linux 5.18: '
+                'include linux/dma-mapping.h' % name)])
+            if alone and name == '<linux/pci-dma-compat.h>':
+                unit.notes[0].kind = 'fix'
+                unit.additions.append(Addition(
+                    ('header', os.path.realpath(self.path)), self.path))
+            yield unit
 
     def keeps_pool(self) -> bool:
         """Is there a struct pci_pool that must be left alone?"""
@@ -226,6 +317,9 @@ class _File:
             return before != 'struct'
         if name in CONSTANTS or word.macro is not None:
             return False
+        if name in _MORE and len(arguments(
+                word.tokens, word.index + 1) or ()) == _MORE[name]:
+            return True
         if before in ('struct', 'union', 'enum', 'goto'):
             return True
         func = self._function(word)
@@ -266,6 +360,9 @@ class _File:
             return self._refused(word, 'the driver has its own %s (%s): use '
                                  'the DMA API there, and remove it'
                                  % (name, where))
+        if name in GONE:
+            return self._refused(word, '%s() is gone: %s'
+                                 % (name, GONE[name]))
         rival = self._rival(word)
         if rival:
             return self._note(word, '%s is left: another branch of the '
@@ -320,8 +417,13 @@ class _File:
                 word, 'this %s() does not have %d arguments, or a conditional '
                 'cuts through it: write %s() by hand'
                 % (name, wrapper.args, wrapper.new))
-        message = '%s() is gone since Linux %s: use %s()' % (
-            name, '4.13' if name.startswith(POOL) else '5.18', wrapper.new)
+        message = '%s() is gone%s: use %s()' % (
+            name, wrapper.since and ' since Linux ' + wrapper.since,
+            wrapper.new)
+        if wrapper.void and not self._is_statement(word):
+            return self._refused(word, '%s() is gone, and %s() returns nothing '
+                                 'since Linux 6.12: call it, and go on as if '
+                                 'it returned 0' % (name, wrapper.new))
         if wrapper.device < 0:
             return self._edit(word, message, {'word': wrapper.new})
         arg = args[wrapper.device]
@@ -345,6 +447,20 @@ class _File:
             values | {'kind': 'allocation', 'flag': chosen.flag})
         unit.evidence += chosen.evidence
         return unit
+
+    @staticmethod
+    def _is_statement(word: _Word) -> bool:
+        """Is the result of a call not used?"""
+        end, depth = word.index + 1, 0
+        while end < len(word.tokens):
+            depth += (word.tokens[end].text == '(') \
+                - (word.tokens[end].text == ')')
+            end += 1
+            if not depth:
+                break
+        after = word.tokens[end].text if end < len(word.tokens) else ''
+        return after == ';' and word.near(-1) in (';', '{', '}', ')', ':',
+                                                  'else', 'do')
 
     def _flag(self, word: _Word) -> gfp.Gfp:
         func = self._function(word)
@@ -383,8 +499,9 @@ class _File:
         unit.refuse(self.path, word.token, self._name(word.token), message)
         return unit
 
-    def _survivors(self) -> Iterator[Unit]:
-        """The words in strings and comments, and in code that is left out."""
+    def _survivors(self, done: set[int]) -> Iterator[Unit]:
+        """The words in comments, and in strings; done: lines with strings
+        that are converted."""
         for found in _WORD.finditer(self.source.text):
             if found.start() in self._in_code:
                 continue
@@ -394,6 +511,8 @@ class _File:
                           found.start() - begin)
             where = 'a string' if found.start() in self._in_strings \
                 else 'a comment'
+            if where == 'a string' and line in done:
+                continue
             yield Unit(notes=[Note('finding', self.path, token,
                                    self._name(token), '%s names %s'
                                    % (where, found[0]), 'note')])
@@ -410,6 +529,10 @@ class _File:
             for found in _WORD.finditer(token.text))
 
 
+def _is_word(token: Token) -> bool:
+    return token.text in WORDS or token.text in GONE
+
+
 def _in_directive(token: Token) -> Iterator[_Word]:
     """The words in a directive, with the places that they have in the file."""
     name, words = directive(token)
@@ -417,7 +540,7 @@ def _in_directive(token: Token) -> Iterator[_Word]:
         if name == 'define' else None
     tokens = inside(token)
     for index, inner in enumerate(tokens):
-        if inner.kind == 'id' and inner.text in WORDS:
+        if inner.kind == 'id' and _is_word(inner):
             yield _Word(inner, tokens, index, name, frozenset(
                 p.strip() for p in parameters[1].split(','))
                 if parameters else frozenset())
