@@ -40,13 +40,16 @@ class _Devices:
         self.driver = driver
         self.definitions = Definitions(driver)
         self.values = Values(driver, Reach(driver), self.definitions)
-        self.fields: dict[Object, bool] = {}
+        self.unset: dict[Object, bool] = {}
+        self.uses: dict[Object, list[Place]] = {}
 
     def notes(self) -> Iterator[Note]:
         for func in self.driver.functions_with(*sorted(CALLS)):
             for call in func.calls():
                 if call.name in CALLS and call.args:
                     yield from self._call(call, func)
+        for item, uses in self.uses.items():
+            yield self._never(item, uses)
 
     def _call(self, call: c.Call, func: c.Function) -> Iterator[Note]:
         given, where = self.values.settled(call.args[0], func)
@@ -68,13 +71,21 @@ class _Devices:
         if item is None or item.kind != 'field' or not self._is_device(item) \
                 or not self._never_set(item):
             return
+        self.uses.setdefault(item, []).append(Place(func.path, func, call))
+
+    def _never(self, item: Object, uses: list[Place]) -> Note:
+        """One finding for a field, at its first use."""
         struct = self.driver.struct(item.owner)
         line = struct.fields[item.name].first.line
-        yield _note(call, func, '%s() for `%s`, but nothing ever sets %s '
-                    '(%s:%d): the device is NULL' % (
-                        call.name, text(call.args[0]), item,
-                        os.path.basename(struct.path), line),
-                    [Step(struct.path, line, '%s is declared' % str(item))])
+        first = uses[0]
+        return _note(
+            first.node, first.function, '%s() for `%s`, but nothing ever sets '
+            '%s (%s:%d): the device is NULL' % (
+                first.node.name, text(first.node.args[0]), item,
+                os.path.basename(struct.path), line),
+            [Step(struct.path, line, '%s is declared' % str(item))]
+            + [Step(use.path, use.line, '%s() has it, too' % use.node.name)
+               for use in uses[1:]])
 
     @staticmethod
     def _field(given: c.Expr | None) -> c.Member | None:
@@ -96,13 +107,13 @@ class _Devices:
 
     def _never_set(self, item: Object) -> bool:
         """Is a field of the driver set nowhere, in no way?"""
-        if item not in self.fields:
-            self.fields[item] = not any(
+        if item not in self.unset:
+            self.unset[item] = not any(
                 not is_null(value) for value, _ in self.definitions.of(item)) \
                 and not self.definitions.addresses(item) \
                 and not self._elsewhere(item) \
                 and unseen(self.driver, [item]) is None
-        return self.fields[item]
+        return self.unset[item]
 
     def _elsewhere(self, item: Object) -> bool:
         """May it be set where the struct is not known, or as a whole?"""
