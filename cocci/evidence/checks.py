@@ -258,7 +258,7 @@ class _Search:
             elif isinstance(node, c.Binary) and node.op in ('==', '!='):
                 for side, other in ((node.left, node.right),
                                     (node.right, node.left)):
-                    if norm(side) in out and _is_special(strip(other)):
+                    if norm(side) in out and is_special(strip(other)):
                         self._suspect(node)
             if self.test is not None:
                 return frozenset()
@@ -532,10 +532,10 @@ def _same_field(driver: Driver, func: c.Function, node: c.Member,
                for tag, name in fields)
 
 
-def _is_special(expr: c.Expr | None) -> bool:
+def is_special(expr: c.Expr | None) -> bool:
     """Zero, all ones, or a constant that says `no address`."""
     if isinstance(expr, c.Unary) and expr.op in '~-':
-        return _is_special(strip(expr.arg)) or isinstance(expr.arg, c.Literal)
+        return is_special(strip(expr.arg)) or isinstance(expr.arg, c.Literal)
     if isinstance(expr, c.Literal):
         return bool(re.fullmatch(r'0|0x0+|0[uUlL]+|0x[fF]{8,16}[uUlL]*|1',
                                  expr.text))
@@ -764,6 +764,35 @@ def _of_another(func: c.Function, test: c.Call, origin: c.Node | None) -> bool:
                 return isinstance(before, c.ExprStmt) and bool(maps) \
                     and all(x is not origin for x in maps)
     return False
+
+
+def mistaken(site: Site) -> c.Call | None:
+    """A test right behind a map that asks for another variable, one that was
+    not mapped just before; None if there is none."""
+    up = parents(site.function)
+    block = up.of(site.stmt) if site.stmt is not None else None
+    if not isinstance(block, c.Block) or site.shape not in ('assign', 'init'):
+        return None
+    index = next(i for i, s in enumerate(block.body) if s is site.stmt)
+    guard = block.body[index + 1] if index + 1 < len(block.body) else None
+    if not isinstance(guard, c.If) or not ends_in_jump(guard.then):
+        return None
+    test = next((n for n in guard.cond.walk() if isinstance(n, c.Call)
+                 and n.name == 'dma_mapping_error' and len(n.args) == 2), None)
+    if test is None or not isinstance(
+            strip(test.args[1]), (c.Id, c.Member, c.Index)):
+        return None
+    tested = norm(test.args[1])
+    if any(norm(t) == tested for t in site.targets + site.copies):
+        return None
+    for before in reversed(block.body[:index]):
+        nodes = list(before.walk())
+        if any(isinstance(n, c.Call) and TEST.search(n.name)
+               and any(norm(a) == tested for a in n.args) for n in nodes):
+            return test
+        if any(isinstance(n, c.Call) and n.name in MAPS for n in nodes):
+            return None
+    return test
 
 
 def _spares_unmap(func: c.Function, test: c.Call) -> bool:

@@ -12,7 +12,7 @@ import os
 import re
 from collections import deque
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from . import cparse as c
 from .checks import parents
@@ -308,16 +308,29 @@ class Context:
     def must_not_sleep(self, func: c.Function,
                        node: c.Node) -> tuple[Step, ...]:
         """The steps that prove that a node runs in atomic context; ()."""
-        todo = deque([(Place(func.path, func, node), ())])
+        return self._certainly(func, node, '', lambda way: way.kind == ATOMIC)
+
+    def interrupts_off(self, func: c.Function,
+                       node: c.Node) -> tuple[Step, ...]:
+        """The steps that prove that interrupts are disabled at a node; ()."""
+        return self._certainly(func, node, 'irq', lambda way: way.masked)
+
+    def _certainly(self, func: c.Function, node: c.Node, kind: str,
+                   proves: Callable[[Way], bool]) -> tuple[Step, ...]:
+        """The steps from a lock of some kind, or a way in, to a node; ()."""
+        todo = deque([(Place(func.path, func, node), (), frozenset())])
         seen: set[int] = set()
         while todo:
-            place, after = todo.popleft()
+            place, after, below = todo.popleft()
             here = place.function
             if len(after) > _CERTAIN or here.body is None \
                     or self._slept(place) is not None \
                     or asks(here) or _tests_context(here):
                 continue
-            lock = self.locks.certain(here, place.node)
+            flags = below | _flags(place)
+            if any((name, not value) in flags for name, value in flags):
+                continue                # no way leads through both branches
+            lock = self.locks.certain(here, place.node, kind)
             if lock is not None:
                 return (Step(lock.path or here.path, lock.line,
                              '%s() takes a lock with %s()'
@@ -326,12 +339,12 @@ class Context:
                 continue
             seen.add(id(here))
             for way in self.ways(here):
-                if way.kind == ATOMIC:
+                if proves(way):
                     return (Step(way.path, way.line, way.what), *after)
             for caller in self._callers(here):
                 step = Step(caller.path, caller.line, '%s() calls %s()'
                             % (caller.function.name, here.name))
-                todo.append((caller, (step, *after)))
+                todo.append((caller, (step, *after), flags))
         return ()
 
 
@@ -339,6 +352,22 @@ def said(step: Step) -> str:
     """A step in words; a driver has no two files of one name."""
     return '%s (%s:%d)' % (step.message, os.path.basename(step.path),
                            step.line)
+
+
+def _flags(place: Place) -> frozenset[tuple[str, bool]]:
+    """The fields that are known to be set, or not, where a place is reached:
+    those that the ifs around it ask for, by name."""
+    out = set()
+    inner = place.node
+    for above in parents(place.function).chain(place.node):
+        if isinstance(above, c.If) and inner is not above.cond:
+            cond, value = strip(above.cond), inner is above.then
+            while isinstance(cond, c.Unary) and cond.op == '!':
+                cond, value = strip(cond.arg), not value
+            if isinstance(cond, c.Member):
+                out.add((cond.name, value))
+        inner = above
+    return frozenset(out)
 
 
 def asks(func: c.Function) -> str:

@@ -21,7 +21,7 @@ from .quantity import Values
 from .reach import Definitions, Reach
 from .report import Step
 from .resources import PAIRS
-from .sources import Found, Sources, unseen
+from .sources import Found, Sources, said, unseen
 
 #: Frees memory of the kernel: the argument that is the pointer.
 KERNEL_FREES = {'kfree': 0, 'kvfree': 0, 'vfree': 0, 'kfree_sensitive': 0,
@@ -62,7 +62,7 @@ class _Pairs:
                               lambda call: call.name in dmacalls.ALLOCS)
         self.handles = Sources(
             reach, definitions,
-            lambda call: call.name in dmacalls.MAPS, _fills_handle)
+            lambda call: call.name in dmacalls.MAPS, dmacalls.fills_handle)
         self.pools = Sources(reach, definitions, lambda call: call.name in (
             'dma_pool_create', 'dmam_pool_create'))
         self.counts = Sources(reach, definitions, lambda call:
@@ -100,7 +100,7 @@ class _Pairs:
                 and self._seen(found) and all(map(_is_kernel, found.other)):
             yield _note(call, func, '%s() of memory that %s allocates: free it '
                         'with the counterpart of that' % (
-                            call.name, _said(found.other)), 'error',
+                            call.name, said(found.other)), 'error',
                         _steps(found.other, 'allocates it'))
         if not found.sure or not self._seen(found):
             return
@@ -120,7 +120,7 @@ class _Pairs:
                         found: Found, kinds: set[str]) -> Note:
         kind = min(kinds)
         message = '%s() of %s, which %s allocates: use %s()' % (
-            call.name, _KINDS[kind], _said(found.places()), _RIGHT[kind])
+            call.name, _KINDS[kind], said(found.places()), _RIGHT[kind])
         severity = 'error'
         if kind == 'managed':
             message += '; unbinding the device frees it once more'
@@ -163,7 +163,7 @@ class _Pairs:
         yield _note(call, func, '%s() gives memory back to the pool of %s; it '
                     'was taken by %s from that of %s' % (
                         call.name, _lines(given.places()),
-                        _said(found.places()), _lines(taken)), 'error',
+                        said(found.places()), _lines(taken)), 'error',
                     _steps(found.places(), 'takes it')
                     + _steps(taken, 'creates the pool that it is from'))
 
@@ -176,8 +176,8 @@ class _Pairs:
             yield _note(call, func, '%s() of `%s` with the handle `%s`, which '
                         'is not from %s but from %s' % (
                             call.name, text(form.argument(call, 'memory')),
-                            text(handle), _said(found.places()),
-                            _said(given.places())), 'error',
+                            text(handle), said(found.places()),
+                            said(given.places())), 'error',
                         _steps(found.places(), 'allocates it')
                         + _steps(given.places(), 'gives that handle'))
 
@@ -191,7 +191,7 @@ class _Pairs:
                 return
         differ = ' and '.join(sorted(given ^ taken))
         yield _note(call, func, '%s() with other attributes than %s: %s'
-                    % (call.name, _said(found.places()), differ), 'warning',
+                    % (call.name, said(found.places()), differ), 'warning',
                     _steps(found.places(), 'allocates it'))
 
     def _attribute_names(self, call: c.Call, func: c.Function,
@@ -226,7 +226,7 @@ class _Pairs:
             mapped = not any(p.node.name in dmacalls.ALLOCS
                              for p in found.places())
             yield _note(call, func, '%s() of what %s %s: use %s()' % (
-                call.name, _said(found.places()),
+                call.name, said(found.places()),
                 'maps' if mapped else 'allocates', _RIGHT[min(kinds)]),
                 'note' if kinds | {form.kind} == {'single', 'page'}
                 else 'error', _steps(found.places(), 'takes it'))
@@ -270,7 +270,7 @@ class _Pairs:
             return                  # one entry stays one
         yield _note(call, func, '%s() gets `%s`, the number that %s returned; '
                     'it must get the number that was given to it, %s' % (
-                        call.name, text(strip(count)), _said(found.places()),
+                        call.name, text(strip(count)), said(found.places()),
                         ' or '.join('`%s`' % g for g in dict.fromkeys(given))),
                     'warning', _steps(found.places(), 'maps it'))
 
@@ -312,7 +312,7 @@ class _Pairs:
                 return
             sizes.append('`%s`' % text(taken))
         yield _note(call, func, '%s() with the size `%s`, but %s %s %s' % (
-            call.name, text(given), _said(found.places()), does,
+            call.name, text(given), said(found.places()), does,
             ' or '.join(dict.fromkeys(sizes))), 'warning',
             _steps(found.places(), does + ' it'))
 
@@ -329,7 +329,7 @@ class _Pairs:
                 return
             names.add(taken)
         yield _note(call, func, '%s() with %s, but %s maps with %s' % (
-            call.name, given, _said(found.places()),
+            call.name, given, said(found.places()),
             ' or '.join(sorted(names))), 'warning',
             _steps(found.places(), 'maps it'))
 
@@ -343,7 +343,7 @@ class _Pairs:
                 return
         yield _note(call, func, '%s() with the device `%s`, but it was %s for '
                     '`%s` by %s' % (call.name, text(given), done, text(taken),
-                                    _said(found.places())), 'warning',
+                                    said(found.places())), 'warning',
                     _steps(found.places(), 'takes it'))
 
     # -- kfree() and the like
@@ -365,7 +365,7 @@ class _Pairs:
                     yield _note(call, func, '%s() of %s, which %s allocates: '
                                 'use %s()' % (
                                     call.name, _KINDS[kind],
-                                    _said(found.places()), _RIGHT[kind]),
+                                    said(found.places()), _RIGHT[kind]),
                                 'error', _steps(found.places(),
                                                 'allocates it'))
 
@@ -391,11 +391,6 @@ class _Pairs:
         return unseen(self.driver, found.through) is None
 
 
-def _fills_handle(call: c.Call, index: int) -> bool:
-    form = dmacalls.ALLOCS.get(call.name)
-    return form is not None and form.handle == index
-
-
 def _last_name(expr: c.Expr) -> str:
     expr = strip(expr)
     while isinstance(expr, c.Index):
@@ -408,12 +403,6 @@ def _is_kernel(place: Place) -> bool:
     name = place.node.name if isinstance(place.node, c.Call) else ''
     return name in ALLOCATIONS or any(
         acquire.match(name) for acquire in _KERNEL_MEMORY)
-
-
-def _said(places: list[Place]) -> str:
-    """`dma_alloc_coherent() in line 20 and kmalloc() in x.c:4`."""
-    return ' or '.join('%s() (%s:%d)' % (
-        p.node.name, os.path.basename(p.path), p.line) for p in places[:3])
 
 
 def _lines(places: list[Place]) -> str:

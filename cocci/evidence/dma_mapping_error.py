@@ -148,8 +148,15 @@ class _Decision:
         try:
             self._insert()
         except Refused as why:
-            self._refuse('the handle of %s() is not tested; no check is '
-                         'inserted: %s' % (self.call.name, why))
+            self._refuse('the handle of %s() is not tested%s; no check is '
+                         'inserted: %s' % (self.call.name, self._instead(),
+                                           why))
+
+    def _instead(self) -> str:
+        """What is tested by mistake, in words; ''."""
+        test = checks.mistaken(self.site)
+        return '' if test is None else ' (line %d tests `%s` instead)' % (
+            test.first.line, text(test.args[1]))
 
     # -- insertion
 
@@ -215,7 +222,8 @@ class _Decision:
     def _edit(self, kind: str, action: str, handle: str, **more: str) -> None:
         self.unit.edits.append(Edit(
             kind, self.func.path, self.call.first, self.func.name,
-            'the handle of %s() is not tested' % self.call.name,
+            'the handle of %s() is not tested%s' % (self.call.name,
+                                                    self._instead()),
             {'dev': self._device(), 'handle': handle, 'action': action,
              'name': 'dma', **more}))
 

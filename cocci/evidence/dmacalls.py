@@ -94,3 +94,9 @@ FORMS = {**ALLOCS, **FREES, **MAPS, **UNMAPS, **SYNCS, **SG_MAPS, **SG_UNMAPS,
 def form(call: c.Call) -> Form | None:
     """What a call is of all these; None for any other call."""
     return FORMS.get(call.name)
+
+
+def fills_handle(call: c.Call, index: int) -> bool:
+    """Does a call store a handle through its argument of that index?"""
+    found = ALLOCS.get(call.name)
+    return found is not None and found.handle == index

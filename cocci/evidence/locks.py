@@ -240,8 +240,10 @@ class Locks:
             state = state.take(lock)
         return state
 
-    def certain(self, func: c.Function, node: c.Node) -> Lock | None:
-        """A well known lock that is held at a node on every path."""
+    def certain(self, func: c.Function, node: c.Node,
+                kind: str = '') -> Lock | None:
+        """A well known lock that is held at a node on every path; kind: of
+        this kind, as `irq` for disabled interrupts."""
         if not self._concerned(func) or func.split \
                 or self.graph(func).incomplete:
             return None
@@ -251,7 +253,7 @@ class Locks:
                 lambda a, b: a & b)
         step = self.graph(func).step_of(node)
         held = self._must[id(func)].get(id(step), frozenset())
-        return min(held, default=None)
+        return min((k for k in held if kind in ('', k.kind)), default=None)
 
     def _surely(self, step: Step, held: frozenset[Lock],
                 func: c.Function) -> frozenset[Lock]:

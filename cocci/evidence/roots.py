@@ -23,7 +23,8 @@ class Way(NamedTuple):
     """One way into a function other than a plain call.
 
     kind: PROCESS (may sleep), ATOMIC (never may), UNKNOWN, or CALLED: just
-    like a call at each of `places`.  what is a sentence about it.
+    like a call at each of `places`.  what is a sentence about it.  masked:
+    with interrupts off, in every configuration that does not thread them.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Way(NamedTuple):
     path: str
     line: int
     places: tuple[Place, ...] = ()
+    masked: bool = False
 
 
 # ------------------------------------------------------------------- tables
@@ -198,6 +200,10 @@ _CALLS: dict[str, dict[int, str]] = {
     'devm_add_action_or_reset': {1: PROCESS},
     **_WORK,
 }
+#: Calls that register the handler of an interrupt; its argument.
+_HANDLERS = {'request_irq': 1, 'devm_request_irq': 2, 'pci_request_irq': 2,
+             'request_threaded_irq': 1, 'devm_request_threaded_irq': 2,
+             'request_percpu_irq': 1}
 _ATTRIBUTE = re.compile(r'^(?:(?:DEVICE|DRIVER|BUS|CLASS|SENSOR_DEVICE)_ATTR'
                         r'|__ATTR|BIN_ATTR)(_RW|_RO|_WO)?(_MODE)?$')
 _INITCALLS = frozenset(('init', 'exit'))
@@ -283,7 +289,8 @@ def _registered(driver: Driver, root: Root, func: c.Function) -> Way:
     if kind == UNKNOWN:
         what = 'it is not known in what context %s() is called, which is ' \
             'handed to %s()' % (func.name, name or 'a function pointer')
-    return Way(kind, what, root.path, root.line)
+    return Way(kind, what, root.path, root.line,
+               masked=_HANDLERS.get(name) == root.argument)
 
 
 def _handed_on(driver: Driver, root: Root, func: c.Function) -> Way:

@@ -6,6 +6,7 @@ traced to some calls alone comes from one of them.
 """
 from __future__ import annotations
 
+import os
 import re
 from typing import Callable, Iterable, NamedTuple
 
@@ -241,3 +242,9 @@ def unseen(driver: Driver, items: Iterable[Object]) -> Place | None:
                     return Place(source.path, None, c.Node(*[next(
                         t for t in source.raw if t.line == macro.line)] * 2))
     return None
+
+
+def said(places: list[Place]) -> str:
+    """Calls and where they stand: `kmalloc() (x.c:4) or kzalloc() (x.c:7)`."""
+    return ' or '.join('%s() (%s:%d)' % (
+        p.node.name, os.path.basename(p.path), p.line) for p in places[:3])
