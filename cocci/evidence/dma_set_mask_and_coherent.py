@@ -20,6 +20,7 @@ from .maskfold import Fold, Printer, body, is_message, results
 from .maskrun import FAILED, Machine, Unsure, agree
 from .dmamask import bits
 from .plan import Addition, Edit, Note, Unit
+from .report import Step as Evidence
 
 #: How a statement is rewritten, by the number of those that it becomes.
 _FORMS = ('drop', 'one', 'two', 'three', 'four')
@@ -39,9 +40,22 @@ def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
                             '(%s)' % (func.name, func.error))
                 units.append(unit)
             continue
-        units += [_Region(driver, func, *run).unit() for run in _runs(
-            driver, func)]
+        units += [region.unit() for region in _regions(driver, func)]
     return [u for u in units if u.edits or u.notes] + list(_in_macros(driver))
+
+
+def fallbacks(driver: Driver) -> Iterator[Note]:
+    """What there is to say of attempts in vain that are not converted."""
+    for func in driver.functions_with(*maskcall.SETTERS):
+        if func.name not in maskcall.SETTERS and func.body is not None:
+            for region in _regions(driver, func):
+                region.unit()
+                yield from region.left
+
+
+def _regions(driver: Driver, func: c.Function) -> Iterator['_Region']:
+    for run in _runs(driver, func):
+        yield _Region(driver, func, *run)
 
 
 def _kinds(words: frozenset[str]) -> set[str]:
@@ -206,6 +220,7 @@ class _Region:
         self.equal = [p for p in pairs if p.equal]
         self.narrower = [p for p in pairs if not p.equal]
         self.why: tuple[str, c.Node | None] = ('', None)
+        self.left: list[Note] = []      # attempts in vain that stay
 
     def unit(self) -> Unit:
         """What is converted or said; empty where there is nothing to say."""
@@ -278,7 +293,7 @@ class _Region:
                 'merged: %s' % (pair.first.name, pair.second.name,
                                 pair.second.first.line, reason))
         if not self.equal:
-            self._fallbacks(unit, self.stmts, reason)
+            self._fallbacks(self.stmts, reason)
 
     # -- what is known
 
@@ -438,15 +453,19 @@ class _Region:
 
     # -- fallbacks to a narrower mask
 
-    def _fallbacks(self, unit: Unit, stmts: list[c.Stmt], why: str,
+    def _fallbacks(self, stmts: list[c.Stmt], why: str,
                    fold: Fold | None = None) -> None:
         for call in self._in_vain(stmts, fold):
-            unit.notes.append(Note(
+            wide = next(p.first for p in self.narrower if p.second is call)
+            self.left.append(Note(
                 'finding', self.func.path, call.first, self.func.name,
-                'dma_mask_fallback: %s() cannot take %s where a wider mask '
-                'failed, so this attempt is in vain%s' % (
+                '%s() cannot take %s where %s failed (line %d), so this '
+                'attempt is in vain%s' % (
                     call.name, text(strip(call.args[1])),
-                    '; it is left because ' + why if why else ''), 'note'))
+                    text(strip(wide.args[1])), wide.first.line,
+                    '; it is left because ' + why if why else ''), 'note',
+                [Evidence(self.func.path, wide.first.line, '%s() with the '
+                          'wider mask' % wide.name)]))
 
     def _in_vain(self, stmts: list[c.Stmt], fold: Fold | None
                  ) -> list[c.Call]:
@@ -480,7 +499,7 @@ class _Region:
             return False
         edits[0].message = self._message(fold)
         unit.edits, unit.additions = edits, labels
-        self._fallbacks(unit, fold.stmts, self.why[0], fold)
+        self._fallbacks(fold.stmts, self.why[0], fold)
         return True
 
     def _message(self, fold: Fold) -> str:
@@ -491,8 +510,7 @@ class _Region:
                         'dma_set_mask_and_coherent() sets both'
                         % (pair.first.name, pair.second.name))
         if fold.narrow:
-            said.append('dma_mask_fallback: a narrower mask fails where a '
-                        'wider one did')
+            said.append('a narrower mask fails where a wider one did')
         return '; '.join(said)
 
     def _gone(self, fold: Fold) -> tuple[list[c.Node], list[c.Node]]:

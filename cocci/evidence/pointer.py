@@ -32,7 +32,7 @@ _MAPPING = frozenset('dma_map_single dma_map_single_attrs dma_map_page '
                      'pci_map_single sg_init_one sg_set_buf sg_init_table '
                      'dma_map_sg'.split())
 #: Functions of the kernel that only look at, or fill, the memory.
-_HARMLESS = frozenset('''
+HARMLESS = frozenset('''
     memset memcpy memmove memcmp memchr memchr_inv memscan memzero_explicit
     memset32 memset16 memset64 memcpy_fromio memcpy_toio memset_io
     strcpy strncpy strscpy strscpy_pad strlcpy strcat strncat strlen strnlen
@@ -415,7 +415,7 @@ class Pointers:
         if name in ('likely', 'unlikely', 'IS_ERR_OR_NULL', 'BUG_ON', 'WARN_ON',
                     'WARN_ON_ONCE'):
             return use('tested')
-        if name in _HARMLESS or prints(call):
+        if name in HARMLESS or prints(call):
             return use('read')
         callee = self.driver.resolve(name, func) if name else None
         if callee is not None:
