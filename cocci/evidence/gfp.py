@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 from . import context
 from . import cparse as c
@@ -20,6 +19,8 @@ from .report import Step
 _KERNEL = re.compile(r'^(linux|asm|asm-generic|net|uapi|generated|media|sound|'
                      r'scsi|rdma|drm|video|crypto|trace|xen|dt-bindings)/|'
                      r'^std\w+\.h$')
+_INCLUDE = re.compile(r'include\b[ \t]*([^\n]*)')
+_NAME = re.compile(r'("[^"]*"|<[^>]*>)\s*(?:/[/*].*)?$')
 
 
 class Gfp(NamedTuple):
@@ -54,19 +55,38 @@ def decided(known: context.Context, func: c.Function, node: c.Node) -> Gfp:
     return Gfp('GFP_ATOMIC', verdict.reason, (verdict.obstacle,))
 
 
-@lru_cache(maxsize=8)
+@c.once
 def _missing_header(driver: Driver) -> Step | None:
     """A header of the driver's own that was not found: its macros may lock,
     its functions may be called from anywhere.  The kernel's lie in folders."""
     known = {os.path.basename(path) for path in driver.paths}
-    for source in driver.files:
-        for name, token in source.includes:
-            if os.path.basename(name[1:-1]) not in known and (
-                    name[0] == '"' or '/' not in name) \
-                    and not _KERNEL.match(name[1:-1]):
-                return Step(source.path, token.line, 'the header %s was not '
+    for path in driver.paths:
+        if not any(_foreign(name, known)
+                   for name in _included(driver.text_of(path))):
+            continue
+        for name, token in driver.file(path).includes:
+            if _foreign(name, known):
+                return Step(path, token.line, 'the header %s was not '
                             'found, and what it holds is not known' % name)
     return None
+
+
+def _included(text: str) -> Iterator[str]:
+    """What may be included, as far as one can tell without parsing: some of
+    it stands in comments, or is no name."""
+    for found in _INCLUDE.finditer(text):
+        name = _NAME.match(found[1])
+        if name and '//' not in name[1] and '/*' not in name[1]:
+            yield name[1]
+        elif '#' in text[text.rfind('\n', 0, found.start()) + 1:
+                         found.start()]:
+            yield found[1]
+
+
+def _foreign(name: str, known: set[str]) -> bool:
+    """Is what is included neither a file of the driver nor the kernel's?"""
+    return os.path.basename(name[1:-1]) not in known and (
+        name[:1] == '"' or '/' not in name) and not _KERNEL.match(name[1:-1])
 
 
 def _parameter(func: c.Function) -> str:
