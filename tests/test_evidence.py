@@ -177,7 +177,7 @@ def test_objects_across_files(tmp_path: Path) -> None:
     driver = make_driver(
         tmp_path, foo_h='typedef struct foo { u32 *ring; } foo_t;',
         main_c='void f(foo_t *p) { u32 *q; q = p->ring; }')
-    func = driver.functions['f'][0]
+    func = driver.definitions('f')[0]
     assign, = [n for n in func.body.walk() if isinstance(n, c.Assign)]
     assert driver.object_of(assign.right, func) == Object(
         'field', 'struct foo', 'ring')
@@ -209,7 +209,7 @@ module_init(foo_init);
     ('foo_init', {'init'})])
 def test_roots(tmp_path: Path, name: str, kinds: set[str]) -> None:
     driver = make_driver(tmp_path, foo_c=DRIVER)
-    assert {r.kind for r in driver.roots(driver.functions[name][0])} == kinds
+    assert {r.kind for r in driver.roots(driver.definitions(name)[0])} == kinds
 
 
 def test_canonical_text() -> None:

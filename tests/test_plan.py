@@ -19,7 +19,7 @@ def settled(tmp_path: Path, *values: str) -> tuple[plan.Rule, list[Unit]]:
     units: list[Unit] = []
 
     def decide(driver: Driver, _options: frozenset[str]) -> list[Unit]:
-        calls = list(driver.functions['f'][0].calls())
+        calls = list(driver.definitions('f')[0].calls())
         units.extend(Unit(edits=[Edit('call', str(path), call.first, 'f', '',
                                       {'new': value})])
                      for call, value in zip(calls, values))

@@ -22,7 +22,7 @@ Place = tuple[str, 'c.Function | str', c.Token, 'c.Call | str']
 
 def places(driver: Driver) -> Iterator[Place]:
     """Every place; each of them must be converted or get a message."""
-    for source in driver.files:
+    for source in driver.files_naming(*NAMES):
         calls = {}
         for func in source.all_functions():
             if func.words & NAMES:

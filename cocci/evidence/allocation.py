@@ -306,7 +306,7 @@ class Size:
         """Is it a module parameter, that sysfs may change?"""
         return any(call.name.startswith('module_param') and any(
             text(a) == name for a in call.args)
-                   for source in self.driver.files
+                   for source in self.driver.files_with('module_param')
                    for call in source.toplevel_calls)
 
     def _field(self, expr: c.Member, func: c.Function, base: str) -> str:

@@ -73,7 +73,7 @@ def devm(use: Use) -> bool:
 def called(driver: Driver, obj: Object) -> str:
     """An object's name for a message."""
     if obj.kind == 'field' and obj.owner and '@' in obj.owner:
-        for source in driver.files:
+        for source in driver.files_naming('typedef'):
             for name, kind in source.typedefs.items():
                 if kind.base == obj.owner and not kind.pointers:
                     return '%s.%s' % (name, obj.name)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Iterable, Iterator
 
 from . import cparse as c
@@ -100,12 +99,12 @@ class Parents:
                     None)
 
 
-@lru_cache(maxsize=512)
+@c.once
 def parents(func: c.Function) -> Parents:
     return Parents(func)
 
 
-@lru_cache(maxsize=512)
+@c.once
 def graph(func: c.Function) -> Graph:
     return Graph(func)
 

@@ -26,63 +26,73 @@ class Token(NamedTuple):
     column: int
 
 
-_TOKEN = re.compile(r'''
-    (?P<skip>[ \t\r\f\v]+|\\\r?\n|/\*.*?\*/|//(?:\\\r?\n|[^\n])*)
-  | (?P<nl>\n)
-  | (?P<id>[A-Za-z_$][\w$]*)
-  | (?P<num>\.?\d(?:[eEpP][+-]|[\w.])*)
-  | (?P<str>(?:u8|[LuU])?"(?:\\.|[^"\\\n])*")
-  | (?P<chr>'(?:\\.|[^'\\\n])*')
-  | (?P<op>\.\.\.|<<=|>>=|->|\+\+|--|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|\#\#
-      |[^\s\w])
-''', re.X | re.S)
-_DIRECTIVE = re.compile(r'\#(?:/\*[\s\S]*?\*/|//[^\n]*|\\\r?\n|[^\n])*')
+_BLANK = r"""[ \t\r\f\v\x1c-\x1f\x85\xa0]+ | \\\r?\n
+    | /\*[^*]*\*+(?:[^/*][^*]*\*+)*/ | //(?:[^\\\n]+|\\\r?\n|\\)*
+    | [^\W0-9A-Za-z_]"""
+#: What is skipped, its part from the first end of a line on, and one token: a
+#: directive only at the begin of a line.  It matches everywhere, so that
+#: nothing is looked at twice.
+_TOKEN = re.compile(r"""
+    ((?:%s)*(\n(?:\n | %s)*)?)
+    ( (?(2)\#(?:[^/\\\n]+|/\*[\s\S]*?\*/|//[^\n]*|\\\r?\n|[^\n])*|(?!))
+      | [A-Za-z_$][\w$]*
+      | \.?\d(?:[eEpP][+-]|[\w.])*
+      | "[^"\\\n]*(?:\\.[^"\\\n]*)*"
+      | '[^'\\\n]*(?:\\.[^'\\\n]*)*'
+      | \.\.\.|<<=|>>=|->|\+\+|--|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%%&|^]=|\#\#
+      | [^\s\w]
+      | \Z)
+""" % (_BLANK, _BLANK), re.X | re.S)
+#: By the first character; that of an operator may begin others, too.
+_KINDS = {**dict.fromkeys('0123456789', 'num'),
+          **{sign: 'op' for sign in map(chr, range(256))
+             if not sign.isspace() and not sign.isalnum()},
+          **dict.fromkeys('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'
+                          '_$', 'id')}
+_LONGER = {'"': 'str', "'": 'chr', '.': 'num'}
 
 
 def tokenize(text: str) -> list[Token]:
     """Split C text into tokens; comments and white space are dropped."""
     out: list[Token] = []
-    pos, line, bol, fresh = 0, 1, 0, True
-    size = len(text)
-    match = _TOKEN.match
-    while pos < size:
-        if fresh and text[pos] == '#':
-            directive = _DIRECTIVE.match(text, pos)
-            end = directive.end()
-            out.append(Token('pp', text[pos:end], pos, end, line, pos - bol))
-            skipped = text.count('\n', pos, end)
-            if skipped:
-                line += skipped
-                bol = text.rfind('\n', pos, end) + 1
-            pos, fresh = end, False
-            continue
-        found = match(text, pos)
-        if not found:
-            pos += 1
-            continue
-        kind, end = found.lastgroup, found.end()
-        if kind == 'nl':
-            line += 1
-            bol, fresh = end, True
-        elif kind == 'skip':
-            skipped = text.count('\n', pos, end)
-            if skipped:
-                line += skipped
-                bol = text.rfind('\n', pos, end) + 1
-        else:
-            out.append(Token(kind, text[pos:end], pos, end, line, pos - bol))
-            fresh = False
-        pos = end
+    new, add = tuple.__new__, out.append
+    # as if a line had ended before; it counts and is nowhere
+    end, line, bol = -1, 0, 0
+    for skipped, at_line, word in _TOKEN.findall('\n' + text):
+        start = end + len(skipped)
+        if '\n' in skipped:
+            line += skipped.count('\n')
+            bol = end + skipped.rindex('\n') + 1
+        end = start + len(word)
+        if not word:
+            break
+        kind = _KINDS[word[0]]
+        if kind == 'op':
+            if at_line and word[0] == '#':
+                add(new(Token, ('pp', word, start, end, line, start - bol)))
+                if '\n' in word:
+                    line += word.count('\n')
+                    bol = start + word.rindex('\n') + 1
+                continue
+            if len(word) > 1 and word != '...':
+                kind = _LONGER.get(word[0], kind)
+        add(new(Token, (kind, word, start, end, line, start - bol)))
     return out
 
 
+_NAME = re.compile(r'\w*')
 _COMMENT = re.compile(r'/\*[\s\S]*?\*/|//[^\n]*')
 
 
 def directive(token: Token) -> tuple[str, str]:
     """The name and the argument of a raw pp token, comments removed."""
-    body = _COMMENT.sub(' ', token.text[1:].replace('\\\n', ' ')).strip()
-    name = re.match(r'\w*', body).group()
+    body = token.text[1:]
+    if '\\' in body:
+        body = body.replace('\\\n', ' ')
+    if '/' in body:
+        body = _COMMENT.sub(' ', body)
+    body = body.strip()
+    name = _NAME.match(body).group()
     return name, body[len(name):].strip()
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from functools import lru_cache
 from typing import Callable, NamedTuple
 
 from . import cparse as c
@@ -389,7 +388,7 @@ def _unique(steps: list[Step]) -> tuple[Step, ...]:
     return tuple(done.values())
 
 
-@lru_cache(maxsize=2)
+@c.once
 def of(driver: Driver) -> Context:
     """The contexts of a driver, worked out once."""
     return Context(driver)

@@ -9,10 +9,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from functools import cached_property, lru_cache
-from typing import Iterator, NamedTuple
+from functools import cached_property, lru_cache, wraps
+from typing import Any, Callable, Iterator, NamedTuple, TypeVar
 
 from .clex import Selection, Token, directive, select, tokenize
+
+
+_Answer = TypeVar('_Answer')
+
+
+def once(question: Callable[[Any], _Answer]) -> Callable[[Any], _Answer]:
+    """Keep an answer with what it is about, a driver or a function, so that
+    both go together."""
+    name = '%s.%s' % (question.__module__, question.__name__)
+
+    @wraps(question)
+    def asked(about: Any) -> _Answer:
+        if name not in about.__dict__:
+            about.__dict__[name] = question(about)
+        return about.__dict__[name]
+
+    return asked
 
 
 class ParseError(Exception):
@@ -21,31 +38,57 @@ class ParseError(Exception):
 
 # --------------------------------------------------------------- syntax tree
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Node:
     """Part of a function; first and last are its outermost tokens."""
 
     first: Token
     last: Token
+    #: Where it stands among all nodes of its function (`_number()`): the list,
+    #: its own index, and that behind the last one below it.
+    order: tuple[list[Any], int, int] = field(init=False, repr=False)
 
-    def children(self) -> Iterator['Node']:
+    def children(self) -> list['Node']:
         """The nodes directly below this one, in source order."""
+        out: list[Node] = []
         for name in _below(type(self)):
             value = getattr(self, name)
-            if isinstance(value, list):
-                for item in value:
-                    if isinstance(item, Node):
-                        yield item
-            elif isinstance(value, Node):
-                yield value
+            if type(value) is list:
+                out += value
+            elif value is not None:
+                out.append(value)
+        return out
 
     def walk(self) -> Iterator['Node']:
         """This node and everything below it, outermost first."""
-        todo: list[Node] = [self]
-        while todo:
-            node = todo.pop()
-            yield node
-            todo += reversed(list(node.children()))
+        try:
+            nodes, begin, end = self.order
+        except AttributeError:
+            nodes, begin, end = _number(self)
+        return iter(nodes[begin:end])
+
+
+def _number(top: Node) -> tuple[list[Node], int, int]:
+    """Put a node and all below it in order, once; the order of the top."""
+    nodes: list[Node] = []
+    todo: list[Node | None] = [top]
+    open_: list[Node] = []
+    while todo:
+        node = todo.pop()
+        if node is None:                # everything below it is done
+            last = open_.pop()
+            last.order = nodes, last.order[1], len(nodes)
+            continue
+        below = node.children()
+        at = len(nodes)
+        nodes.append(node)
+        node.order = nodes, at, at + 1
+        if below:
+            open_.append(node)
+            todo.append(None)
+            below.reverse()
+            todo += below
+    return top.order
 
 
 @lru_cache(maxsize=None)
@@ -55,22 +98,22 @@ def _below(kind: type[Node]) -> tuple[str, ...]:
         r'Node|Expr|Stmt|Block|Variable', str(f.type)))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Expr(Node):
     pass
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Id(Expr):
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Literal(Expr):
     text: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call(Expr):
     func: Expr
     args: list[Expr]
@@ -81,20 +124,20 @@ class Call(Expr):
         return self.func.name if isinstance(self.func, Id) else ''
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Member(Expr):
     base: Expr
     arrow: bool
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Index(Expr):
     base: Expr
     index: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Unary(Expr):
     """op is & * + - ! ~ ++ --, or p++ p-- for the postfix forms."""
 
@@ -102,34 +145,34 @@ class Unary(Expr):
     arg: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Binary(Expr):
     op: str
     left: Expr
     right: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Assign(Expr):
     op: str
     left: Expr
     right: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Ternary(Expr):
     cond: Expr
     then: Expr | None
     other: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Cast(Expr):
     type: 'Type'
     arg: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Sizeof(Expr):
     """sizeof, typeof, alignof: of a type or of an expression."""
 
@@ -138,14 +181,14 @@ class Sizeof(Expr):
     arg: Expr | None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class TypeArg(Expr):
     """A type name where an expression is expected (an argument of a macro)."""
 
     type: 'Type'
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class InitList(Expr):
     """Braced initialiser; names holds the designator of each item or ''."""
 
@@ -153,7 +196,7 @@ class InitList(Expr):
     items: list[Expr]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class StmtExpr(Expr):
     body: 'Block'
 
@@ -170,22 +213,22 @@ class Type(NamedTuple):
             + ''.join('[%s]' % d for d in self.dims)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Stmt(Node):
     pass
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Block(Stmt):
     body: list[Stmt]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class ExprStmt(Stmt):
     expr: Expr
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Variable(Node):
     """One declarator: a local, a parameter, a global or a struct field."""
 
@@ -197,19 +240,19 @@ class Variable(Node):
     function: bool = False     # a pointer to a function
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Decl(Stmt):
     variables: list[Variable]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class If(Stmt):
     cond: Expr
     then: Stmt
     other: Stmt | None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Loop(Stmt):
     """kind is for, while, do or macro (list_for_each_entry and the like)."""
 
@@ -220,47 +263,47 @@ class Loop(Stmt):
     body: Stmt
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Switch(Stmt):
     cond: Expr
     body: Stmt
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Case(Stmt):
     values: list[Expr]         # empty for default
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Label(Stmt):
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Goto(Stmt):
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Return(Stmt):
     value: Expr | None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Jump(Stmt):
     """break or continue."""
 
     kind: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Branches(Stmt):
     """`#if` around whole statements: one Block a branch, one of them taken."""
 
     body: list[Stmt]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Opaque(Stmt):
     """asm and other statements without anything to look into."""
 
@@ -303,14 +346,50 @@ _PARAMETRIC = frozenset('__attribute__ __attribute __aligned __printf __free '
                         '__section __alloc_size __malloc_like __guarded_by '
                         '__counted_by_le __counted_by_be __scanf'.split())
 _MAX_DEPTH = 200
+_OPENING, _CLOSING = frozenset('([{'), frozenset(')]}')
+_BRACKETS = _OPENING | _CLOSING
+_UNARY = frozenset('& * + - ! ~ ++ --'.split())
+_MEASURES = frozenset('sizeof __alignof__ typeof __typeof__'.split())
+#: Behind these a word is an operand; between it and one of those that follow
+#: it is all of an expression.
+_SPECIAL = _KEYWORDS | _MEASURES | {'__extension__'}
+_ENDS = frozenset(') , ; ]'.split())
+_ENDS_ARGUMENT = frozenset('),')
+#: A word that may begin a type of more than one word; of another kind than
+#: what may follow the first word of a type's name.
+_LONG_TYPES = _QUALIFIERS | _PARAMETRIC | _TYPEOF | {
+    'struct', 'union', 'enum'}
+_IN_TYPES = frozenset('* ( [ :'.split())
+
+
+def _closing(tokens: list[Token]) -> dict[int, int]:
+    """Index of a bracket that opens -> index of the one that closes it.
+
+    Brackets of all kinds count as one kind.
+    """
+    out: dict[int, int] = {}
+    opened: list[int] = []
+    for index, tok in enumerate(tokens):
+        if tok.text in _OPENING:
+            opened.append(index)
+        elif opened and tok.text in _CLOSING:
+            out[opened.pop()] = index
+    return out
 
 
 class _Parser:
     """Recursive descent over one list of selected tokens."""
 
-    def __init__(self, tokens: list[Token], pos: int, end: int):
+    def __init__(self, tokens: list[Token], pos: int, end: int,
+                 closing: dict[int, int]):
+        """closing: see `_closing()`."""
         self.tokens, self.pos, self.end = tokens, pos, end
+        self.closing = closing
         self.depth = 0
+
+    def part(self, pos: int, end: int) -> '_Parser':
+        """A parser of some of the tokens."""
+        return _Parser(self.tokens, pos, end, self.closing)
 
     # -- token access
 
@@ -345,16 +424,12 @@ class _Parser:
 
     def matching(self, pos: int) -> int:
         """Index of the bracket that closes the one at pos."""
-        depth = 0
         for index in range(pos, self.end):
-            tok = self.tokens[index]
-            if tok.kind == 'op':
-                if tok.text in '([{':
-                    depth += 1
-                elif tok.text in ')]}':
-                    depth -= 1
-                    if not depth:
-                        return index
+            close = self.closing.get(index)
+            if close is not None and close < self.end:
+                return close
+            if self.tokens[index].text in _BRACKETS:
+                break
         raise ParseError('line %d: unbalanced bracket' % self.tokens[pos].line)
 
     # -- statements
@@ -719,6 +794,10 @@ class _Parser:
         return expr
 
     def assignment(self) -> Expr:
+        if self.depth < _MAX_DEPTH:
+            word = self.word()
+            if word is not None:
+                return word
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise ParseError('line %d: nested too deeply' % self.peek().line)
@@ -732,6 +811,19 @@ class _Parser:
             return left
         finally:
             self.depth -= 1
+
+    def word(self) -> Expr | None:
+        """The expression, if a name or a literal is all of it: most are."""
+        pos = self.pos
+        if pos + 1 >= self.end:
+            return None
+        tok, after = self.tokens[pos], self.tokens[pos + 1]
+        if after.text not in _ENDS or tok.kind == 'op' or tok.kind == 'pp' \
+                or tok.text in _SPECIAL:
+            return None
+        self.pos = pos + 1
+        return Id(tok, tok, tok.text) if tok.kind == 'id' \
+            else Literal(tok, tok, tok.text)
 
     def ternary(self) -> Expr:
         cond = self.binary(0)
@@ -749,32 +841,33 @@ class _Parser:
 
     def binary(self, level: int) -> Expr:
         left = self.unary()
-        while True:
-            op = self.text()
-            rank = _BINARY.get(op, 0) if self.kind() == 'op' else 0
-            if not rank or rank <= level:
+        while self.pos < self.end:
+            tok = self.tokens[self.pos]
+            rank = _BINARY.get(tok.text, 0)
+            if rank <= level or tok.kind != 'op':
                 return left
-            self.next()
+            self.pos += 1
             right = self.binary(rank)
-            left = Binary(left.first, right.last, op, left, right)
+            left = Binary(left.first, right.last, tok.text, left, right)
+        return left
 
     def unary(self) -> Expr:
         tok = self.peek()
         text = tok.text
         if tok.kind == 'op':
-            if text in ('&', '*', '+', '-', '!', '~', '++', '--'):
-                self.next()
+            if text in _UNARY:
+                self.pos += 1
                 arg = self.unary()
                 return Unary(tok, arg.last, text, arg)
             if text == '&&':             # address of a label
-                self.next()
+                self.pos += 1
                 return Id(tok, tok, '&&' + self.next().text)
             if text == '(' and self.at_cast():
                 return self.cast()
-        elif text in ('sizeof', '__alignof__', 'typeof', '__typeof__'):
+        elif text in _MEASURES:
             return self.sizeof()
         elif text == '__extension__':
-            self.next()
+            self.pos += 1
             return self.unary()
         return self.postfix(self.primary())
 
@@ -818,7 +911,14 @@ class _Parser:
         if pos >= end or self.tokens[pos].kind != 'id' \
                 or self.tokens[pos].text in _KEYWORDS:
             return None
-        sub = _Parser(self.tokens, pos, end)
+        text = self.tokens[pos].text
+        if text not in _LONG_TYPES:     # most are no types: tell it soon
+            if end == pos + 1:
+                return Type(text)
+            after = self.tokens[pos + 1]
+            if after.kind == 'op' and after.text not in _IN_TYPES:
+                return None
+        sub = self.part(pos, end)
         try:
             base, _, _ = sub.specifiers()
             var = sub.declarator(base)
@@ -860,50 +960,54 @@ class _Parser:
         return Literal(tok, self.previous, text)
 
     def postfix(self, expr: Expr) -> Expr:
-        while True:
-            text = self.text()
-            if self.kind() != 'op':
+        while self.pos < self.end:
+            tok = self.tokens[self.pos]
+            text = tok.text
+            if tok.kind != 'op':
                 return expr
             if text == '(':
-                self.next()
+                self.pos += 1
                 args: list[Expr] = []
-                while self.text() != ')':
+                while (text := self.text()) != ')':
                     args.append(self.argument())
-                    if self.text() == ',':
-                        self.next()
-                    elif self.text() != ')':
+                    text = self.text()
+                    if text == ',':
+                        self.pos += 1
+                    elif text != ')':
                         raise ParseError("line %d: '%s' in an argument list"
-                                         % (self.peek().line, self.text()))
+                                         % (self.peek().line, text))
                 expr = Call(expr.first, self.next(), expr, args)
             elif text == '[':
-                self.next()
+                self.pos += 1
                 index = self.expression()
                 expr = Index(expr.first, self.expect(']'), expr, index)
-            elif text in ('.', '->'):
-                self.next()
+            elif text == '.' or text == '->':
+                self.pos += 1
                 name = self.next()
                 expr = Member(expr.first, name, expr, text == '->', name.text)
-            elif text in ('++', '--') and not isinstance(expr, Call):
-                expr = Unary(expr.first, self.next(), 'p' + text, expr)
+            elif (text == '++' or text == '--') and not isinstance(expr, Call):
+                self.pos += 1
+                expr = Unary(expr.first, tok, 'p' + text, expr)
             else:
                 return expr
+        return expr
 
     def argument(self) -> Expr:
         """One argument: an expression, or for macros a type, an operator..."""
+        if self.depth < _MAX_DEPTH and self.text() not in _TYPE_WORDS:
+            word = self.word()
+            if word is not None:
+                if self.tokens[self.pos].text in _ENDS_ARGUMENT:
+                    return word
+                self.pos -= 1
         begin = self.pos
         end = begin
-        depth = 0
         while end < self.end:
             text = self.tokens[end].text
-            if self.tokens[end].kind == 'op':
-                if text in '([{':
-                    depth += 1
-                elif text in ')]}':
-                    if not depth:
-                        break
-                    depth -= 1
-                elif text == ',' and not depth:
-                    break
+            if text in _OPENING:
+                end = min(self.closing.get(end, self.end), self.end - 1)
+            elif text in _CLOSING or text == ',':
+                break
             end += 1
         if begin == end:
             return Literal(self.tokens[begin], self.tokens[begin], '')
@@ -927,14 +1031,14 @@ class _Parser:
                        join(self.tokens[begin:end]))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Paren(Expr):
     inner: Expr
 
 
 def parse_expression(tokens: list[Token]) -> Expr | None:
     """The expression that all of these tokens are; None when they are none."""
-    parser = _Parser(tokens, 0, len(tokens))
+    parser = _Parser(tokens, 0, len(tokens), _closing(tokens))
     try:
         expr = parser.expression()
     except ParseError:
@@ -986,11 +1090,13 @@ class Function:
     _tokens: list[Token] = field(repr=False)
     _open: int = 0
     _close: int = 0
+    _closing: dict[int, int] = field(default_factory=dict, repr=False)
     split: bool = False         # a conditional cuts through a statement
 
     @cached_property
     def _parsed(self) -> tuple[Block | None, str]:
-        parser = _Parser(self._tokens, self._open, self._close + 1)
+        parser = _Parser(self._tokens, self._open, self._close + 1,
+                         self._closing)
         try:
             return parser.block(), ''
         except ParseError as exc:
@@ -1095,6 +1201,24 @@ class SourceFile:
         self._directives()
         self._scan()
 
+    @cached_property
+    def applied(self) -> dict[str, list[Token]]:
+        """The words before a parenthesis, but for those outside of braces."""
+        out: dict[str, list[Token]] = {}
+        depth = 0
+        last = None
+        for token in self.tokens:
+            text = token.text
+            if text == '(':
+                if depth > 0 and last is not None and last.kind == 'id':
+                    out.setdefault(last.text, []).append(last)
+            elif text == '{':
+                depth += 1
+            elif text == '}':
+                depth -= 1
+            last = token
+        return out
+
     def function_at(self, line: int) -> Function | None:
         """The function whose definition covers a line."""
         for func in self.all_functions():
@@ -1131,7 +1255,8 @@ class SourceFile:
         tokens = self.tokens
         size = len(tokens)
         start = pos = 0
-        brackets = _Parser(tokens, 0, size)
+        self._closing = _closing(tokens)
+        brackets = self._parser(0, size)
         while pos < size:
             tok = tokens[pos]
             if tok.kind == 'pp':
@@ -1165,6 +1290,9 @@ class SourceFile:
             else:
                 pos += 1
 
+    def _parser(self, pos: int, end: int) -> _Parser:
+        return _Parser(self.tokens, pos, end, self._closing)
+
     def _recover(self, pos: int) -> int:
         """The next closing brace in column 0: an unbalanced body ends there."""
         for index in range(pos + 1, len(self.tokens)):
@@ -1196,7 +1324,7 @@ class SourceFile:
         if head[-1].kind == 'id' and head[-1].text not in _QUALIFIERS \
                 and tokens[brace - 2].text != ')':
             return False
-        parser = _Parser(tokens, start, brace)
+        parser = self._parser(start, brace)
         close_params = parser.matching(params_at)
         params = self._params(params_at + 1, close_params)
         before = [t for t in tokens[start:name_at] if t.kind != 'pp']
@@ -1213,6 +1341,7 @@ class SourceFile:
         func = Function(tokens[name_at].text, self.path, returns,
                         any(t.text == 'static' for t in before), params, first,
                         tokens[close], tokens[name_at], tokens, brace, close,
+                        self._closing,
                         any(first.start <= t.start <= tokens[close].start
                             for t in self.split))
         if func.name in self.functions:
@@ -1235,7 +1364,7 @@ class SourceFile:
                 elif text == ',' and not depth:
                     break
                 stop += 1
-            part = _Parser(tokens, pos, stop)
+            part = self._parser(pos, stop)
             try:
                 base, _, _ = part.specifiers()
                 var = part.declarator(base)
@@ -1257,7 +1386,7 @@ class SourceFile:
         if is_typedef:
             start += 1
         self._tagged_bodies(start, end)
-        parser = _Parser(tokens, start, end + 1)
+        parser = self._parser(start, end + 1)
         if not is_typedef and tokens[start].kind == 'id' \
                 and end > start + 1 and tokens[start + 1].text == '(':
             try:
@@ -1288,7 +1417,7 @@ class SourceFile:
         if start + 1 < end and tokens[start].text.isupper() \
                 and tokens[start + 1].text == '(':
             try:
-                expr = _Parser(tokens, start, end + 1).expression()
+                expr = self._parser(start, end + 1).expression()
             except ParseError:
                 return
             if isinstance(expr, Call):
@@ -1305,7 +1434,7 @@ class SourceFile:
                 while brace < end and (tokens[brace].kind == 'id'
                                        or tokens[brace].text == '('):
                     if tokens[brace].text == '(':
-                        brace = _Parser(tokens, brace, end).matching(brace)
+                        brace = self._parser(brace, end).matching(brace)
                     elif tokens[brace].text not in _QUALIFIERS \
                             and tokens[brace].text not in _PARAMETRIC:
                         tag = tokens[brace].text
@@ -1318,7 +1447,7 @@ class SourceFile:
 
     def _struct(self, tag: str, keyword: int, brace: int) -> None:
         tokens = self.tokens
-        close = _Parser(tokens, brace, len(tokens)).matching(brace)
+        close = self._parser(brace, len(tokens)).matching(brace)
         fields: dict[str, Variable] = {}
         decls: dict[str, Decl] = {}
         pos = brace + 1
@@ -1334,7 +1463,7 @@ class SourceFile:
                     depth -= 1
                 stop += 1
             try:
-                decl = _Parser(tokens, pos, stop + 1).declaration()
+                decl = self._parser(pos, stop + 1).declaration()
                 if not decl.variables and tokens[stop - 1].text == '}':
                     self._anonymous(pos, stop, fields, decls)
                 for var in decl.variables:

@@ -77,7 +77,7 @@ class Devres:
             return Place(func.path, func, call)
         callee = self.driver.resolve(call.name, func) if call.name else None
         if callee is None or id(callee) in seen \
-                or not any(w.startswith('devm_') or w in self.driver.functions
+                or not any(w.startswith('devm_') or self.driver.definitions(w)
                            for w in callee.words):
             return None
         for inner in callee.calls():

@@ -54,7 +54,7 @@ class Devices:
         """Prove that a `struct device *` is the bound one, and does DMA."""
         probes = self.bound.probes_of(expr, func)
         for name in probes:
-            for probe in self.driver.functions.get(name, []):
+            for probe in self.driver.definitions(name):
                 first = probe.params[0].type.base if probe.params else ''
                 if first not in _MASTERS and first != 'struct device':
                     raise NotBound('a %s does no DMA itself, its bus controller '

@@ -137,15 +137,14 @@ class Promotion:
         self._match_frees()
 
     def _calls(self, names: dict[str, int]) -> Iterator[Call]:
-        for source in self.driver.files:
-            for func in source.all_functions():
-                if func.words.isdisjoint(names) or func.body is None:
-                    continue
-                parent = {id(child): node for node in func.body.walk()
-                          for child in node.children()}
-                for call in func.calls():
-                    if names.get(call.name) == len(call.args):
-                        yield Call(call, func, parent)
+        for func in self.driver.functions_with(*names):
+            if func.body is None:
+                continue
+            parent = {id(child): node for node in func.body.walk()
+                      for child in node.children()}
+            for call in func.calls():
+                if names.get(call.name) == len(call.args):
+                    yield Call(call, func, parent)
 
     # -- what cannot be seen
 
@@ -155,7 +154,7 @@ class Promotion:
         known = {(a.func.path, a.call.first.start)
                  for a in self.allocs + self.frees}
         out = []
-        for source in self.driver.files:
+        for source in self.driver.files_naming(*_ALLOCS, *_FREES):
             for token in source.raw:
                 if token.kind == 'id' and (token.text in _ALLOCS
                                            or token.text in _FREES):
@@ -250,13 +249,12 @@ class Promotion:
                 raise Refused('a %s() stands in code that could not be parsed '
                               'or is not a plain call' % token.text,
                               Place(path, None, c.Node(token, token)))
-        for source in self.driver.files:
-            for func in source.all_functions():
-                for name in sorted(func.words & _HAND_MADE.keys()):
-                    for call in func.calls():
-                        if call.name == name:
-                            raise Refused('%s() %s' % (name, _HAND_MADE[name]),
-                                          Place(source.path, func, call))
+        for func in self.driver.functions_with(*_HAND_MADE):
+            for name in sorted(func.words & _HAND_MADE.keys()):
+                for call in func.calls():
+                    if call.name == name:
+                        raise Refused('%s() %s' % (name, _HAND_MADE[name]),
+                                      Place(func.path, func, call))
 
     def _check_fatal(self, alloc: Call) -> None:
         """Probe must fail when the allocation does."""
@@ -419,20 +417,16 @@ class Promotion:
         target = self.driver.object_of(alloc.target, alloc.func)
         if target is None or target.kind == 'local':
             return
-        for source in self.driver.files:
-            for func in source.all_functions():
-                if target.name not in func.words or func.body is None:
-                    continue
-                for call in func.calls():
-                    if _OTHER_FREE.search(call.name) \
-                            and call.name not in _FREES \
-                            and self.driver.resolve(call.name, func) is None \
-                            and any(self.driver.object_of(a, func) == target
-                                    for a in call.args
-                                    if isinstance(strip(a), (c.Id, c.Member))):
-                        raise Refused('%s() is called on the buffer'
-                                      % call.name,
-                                      Place(source.path, func, call))
+        for func in self.driver.functions_with(target.name):
+            for call in func.calls():
+                if _OTHER_FREE.search(call.name) \
+                        and call.name not in _FREES \
+                        and self.driver.resolve(call.name, func) is None \
+                        and any(self.driver.object_of(a, func) == target
+                                for a in call.args
+                                if isinstance(strip(a), (c.Id, c.Member))):
+                    raise Refused('%s() is called on the buffer' % call.name,
+                                  Place(func.path, func, call))
 
     def _check_free(self, alloc: Call, free: Call) -> None:
         for entry in self.reach.entries(free.func):
@@ -623,8 +617,7 @@ class Promotion:
                or 'drivers/net/' in os.path.realpath(p)
                for p in self.driver.paths):
             return True
-        return any(not f.words.isdisjoint(_NET_CALLS)
-                   for s in self.driver.files for f in s.all_functions())
+        return any(True for _ in self.driver.functions_with(*_NET_CALLS))
 
 
 def _root_place(entry: Entry) -> Place:
@@ -827,18 +820,15 @@ class Removal:
         wanted = self.driver.object_of(left, func)
         if wanted is None or wanted.kind != 'field' or wanted.owner is None:
             return True
-        for source in self.driver.files:
-            for other in source.all_functions():
-                if wanted.name not in other.words:
-                    continue
-                if other.body is None:
-                    return True
-                if not self.promotion.reach.leads('remove', other):
-                    continue
-                gone = {id(n) for s in going.get(other, ()) for n in s.walk()}
-                if any(isinstance(n, c.Member) and n.name == wanted.name
-                       and id(n) not in gone for n in self._reads(other)):
-                    return True
+        for other in self.driver.functions_with(wanted.name):
+            if other.body is None:
+                return True
+            if not self.promotion.reach.leads('remove', other):
+                continue
+            gone = {id(n) for s in going.get(other, ()) for n in s.walk()}
+            if any(isinstance(n, c.Member) and n.name == wanted.name
+                   and id(n) not in gone for n in self._reads(other)):
+                return True
         return False
 
     @staticmethod
@@ -870,7 +860,8 @@ class Removal:
         why = '%s() would be left empty' % func.name
         name = c.Node(func.name_token, func.name_token)
         if not func.static or any(func.name in s.prototypes
-                                  for s in self.driver.files):
+                                  for s in self.driver.files_naming(
+                                      func.name)):
             raise CannotCut(why + ' and is declared elsewhere', name)
         if not self._own_comment(func):
             raise CannotCut(why + ' and the comments above it may be about '
@@ -922,7 +913,7 @@ class Removal:
         for func, cut in self.cuts.items():
             if (cut.labels or cut.unused or cut.unbraced
                     or func in self.gone) \
-                    and len(self.driver.functions[func.name]) > 1:
+                    and len(self.driver.definitions(func.name)) > 1:
                 raise CannotCut('the driver has two functions %s' % func.name,
                                 c.Node(func.name_token, func.name_token))
 
@@ -956,7 +947,7 @@ class Removal:
                  for s in cut.removed.values() for n in s.walk()
                  if isinstance(n, c.Id)}
         for name, node in names.items():
-            for func in self.driver.functions.get(name, []):
+            for func in self.driver.definitions(name):
                 if func in self.gone or not func.static \
                         or func.path.endswith('.h'):
                     continue

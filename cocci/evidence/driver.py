@@ -10,10 +10,11 @@ import os
 import re
 from collections import deque
 from functools import cached_property
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple
 
 from . import allow
 from . import cparse as c
+from .words import Words
 
 
 class Object(NamedTuple):
@@ -175,6 +176,7 @@ class Driver:
         self._entries: dict[tuple[str, str], Any] = {}
         self._mentions_of: dict[str, list[Place]] = {}
         self._calls_to: dict[int, list[Place]] = {}
+        self._roots_of: dict[int, list[Root]] = {}
 
     # -- files and names
 
@@ -206,18 +208,40 @@ class Driver:
 
     @cached_property
     def files(self) -> list[c.SourceFile]:
-        """Every file, parsed: for a big driver prefer `files_with`."""
+        """Every file, parsed: for a big driver prefer `files_naming`."""
         return [self.file(p) for p in self.paths if self.text_of(p)]
 
-    def files_with(self, *words: str) -> list[c.SourceFile]:
-        """The files whose text holds one of the words; only those are parsed."""
-        return [self.file(p) for p in self.paths
-                if any(w in self.text_of(p) for w in words)]
+    @cached_property
+    def _contents(self) -> list[str]:
+        return [self.text_of(path) for path in self.paths]
+
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self._contents)
+
+    def files_with(self, *pieces: str) -> list[c.SourceFile]:
+        """The files whose text holds one of the pieces; only those are
+        parsed."""
+        return self._numbered(map(self._words.holding, pieces))
+
+    def files_naming(self, *words: str) -> list[c.SourceFile]:
+        """The files in which one of the words stands as a whole word; only
+        those are parsed."""
+        return self._numbered(map(self._words.naming, words))
+
+    def files_matching(self, pattern: re.Pattern[str]) -> list[c.SourceFile]:
+        """The files with text that looks so; only those are parsed."""
+        return [self.file(path) for path, whole
+                in zip(self.paths, self._contents) if pattern.search(whole)]
+
+    def _numbered(self, found: Iterable[Iterable[int]]) -> list[c.SourceFile]:
+        return [self.file(self.paths[number])
+                for number in sorted(set().union(*found))]
 
     def functions_with(self, *words: str) -> Iterator[c.Function]:
         """The functions whose body names one of the words."""
         wanted = frozenset(words)
-        for source in self.files_with(*words):
+        for source in self.files_naming(*words):
             for func in source.all_functions():
                 if not wanted.isdisjoint(func.words):
                     yield func
@@ -226,29 +250,31 @@ class Driver:
         """Every function of that name; more than one when it is reused."""
         if name not in self._definitions:
             self._definitions[name] = [
-                func for source in self.files_with(name)
+                func for source in self.files_naming(name)
                 for func in source.all_functions() if func.name == name]
         return self._definitions[name]
-
-    @cached_property
-    def functions(self) -> dict[str, list[c.Function]]:
-        """Every definition in every file by name."""
-        out: dict[str, list[c.Function]] = {}
-        for source in self.files:
-            for func in source.all_functions():
-                out.setdefault(func.name, []).append(func)
-        return out
 
     def _named(self, kind: str, key: str) -> Any:
         """The entry `key` of a table of the files, first file wins."""
         cached = kind, key
         if cached not in self._entries:
-            word = key.split(' ')[-1]
-            sources = self.files if '@' in word else self.files_with(word)
             self._entries[cached] = next(
-                (getattr(f, kind)[key] for f in sources
+                (getattr(f, kind)[key] for f in self._sources_of(key)
                  if key in getattr(f, kind)), None)
         return self._entries[cached]
+
+    def _sources_of(self, key: str) -> list[c.SourceFile]:
+        """The files that may define what a key of a table stands for."""
+        word = key.split(' ')[-1]
+        if '@' not in word:
+            return self.files_naming(word)
+        at = word.partition('@')[2]     # where the body of the struct begins
+        if not at.isdigit():
+            return self.files
+        begin, end = int(at), int(at) + 1
+        return [self.file(path) for path, whole
+                in zip(self.paths, self._contents)
+                if whole[begin:end] == '{']
 
     def macro(self, name: str) -> c.Macro | None:
         return self._named('macros', name)
@@ -374,7 +400,7 @@ class Driver:
         if name in self._mentions_of:
             return self._mentions_of[name]
         out: list[Place] = []
-        for source in self.files_with(name):
+        for source in self.files_naming(name):
             for func in source.all_functions():
                 if name not in func.words or not func.body \
                         or name in func.locals:
@@ -394,13 +420,13 @@ class Driver:
     def _hidden_mentions(self, name: str) -> Iterator[Root]:
         """Where a name stands in code without a syntax tree."""
         word = re.compile(r'\b%s\b' % re.escape(name))
-        for source in self.files_with(name):
+        for source in self.files_naming(name):
             for func in source.all_functions():
                 if name in func.words and func.body is None:
                     yield Root('unknown', '%s, which could not be parsed'
                                % func.name, source.path, func.first.line)
             for macro in source.macros.values():
-                if word.search(macro.body):
+                if name in macro.body and word.search(macro.body):
                     yield Root('unknown', 'macro %s' % macro.name, source.path,
                                macro.line, '#define', macro.name)
 
@@ -445,7 +471,7 @@ class Driver:
             if id(item) in seen:
                 continue
             seen.add(id(item))
-            roots = list(self.direct_roots(item))
+            roots = self.direct_roots(item)
             callers = [p.function for p in self.calls_to(item) if p.function]
             if not roots and not callers:
                 # a macro may have built the name: DEVICE_ATTR_WO(reset)
@@ -462,8 +488,13 @@ class Driver:
         """The roots that are of another kind; empty: proven."""
         return [r for r in self.roots(func) if r.kind not in kinds]
 
-    def direct_roots(self, func: c.Function) -> Iterator[Root]:
+    def direct_roots(self, func: c.Function) -> list[Root]:
         """How code outside the driver calls `func` itself."""
+        if id(func) not in self._roots_of:
+            self._roots_of[id(func)] = list(self._direct_roots(func))
+        return self._roots_of[id(func)]
+
+    def _direct_roots(self, func: c.Function) -> Iterator[Root]:
         here = func.path, func.name_token.line
         for place in self.addresses_of(func):
             if not self._compared(place):
@@ -476,7 +507,7 @@ class Driver:
         elif not func.static and not calls and not self.addresses_of(func):
             yield Root('unknown', '%s is not static and has no caller in the '
                        'driver' % func.name, *here)
-        for source in self.files_with(func.name):
+        for source in self.files_naming(func.name):
             for call in source.toplevel_calls:
                 if call.name in _EXPORTS and call.args \
                         and text(call.args[0]) == func.name:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable
 
 from . import cparse as c
 
@@ -28,16 +28,17 @@ class Step:
     stmt: c.Stmt | None
     next: list[tuple['Step', Any]] = field(default_factory=list)
     before: list[tuple['Step', Any]] = field(default_factory=list)
+    _calls: list[c.Call] | None = None
 
     @property
     def line(self) -> int:
         return self.tree.first.line if self.tree else 0
 
-    def calls(self) -> Iterator[c.Call]:
-        if self.tree:
-            for node in self.tree.walk():
-                if isinstance(node, c.Call):
-                    yield node
+    def calls(self) -> list[c.Call]:
+        if self._calls is None:
+            self._calls = [node for node in self.tree.walk() if isinstance(
+                node, c.Call)] if self.tree else []
+        return self._calls
 
     def __repr__(self) -> str:
         return '<%s line %d>' % (self.kind, self.line)

@@ -304,7 +304,8 @@ def _new_local(driver: Driver, obj: Object, func: c.Function) -> Handle:
 
 def _new_global(driver: Driver, obj: Object, sites: list,
                 allocations: list[Use]) -> Handle:
-    places = [s for s in driver.files if obj.name in s.globals]
+    places = [s for s in driver.files_naming(obj.name)
+              if obj.name in s.globals]
     var = places[0].globals[obj.name]
     if len(places) != 1 or not var.static:
         raise NoHandle('`%s` is visible in the whole kernel: make it static, or '
@@ -353,7 +354,7 @@ def _owner(driver: Driver, obj: Object) -> str:
         return obj.owner or ''
     if '@' not in obj.owner:
         return obj.owner.split(' ', 1)[1]
-    for source in driver.files:
+    for source in driver.files_naming('typedef'):
         for name, kind in source.typedefs.items():
             if kind.base == obj.owner and not kind.pointers:
                 return name
@@ -402,4 +403,5 @@ def _declaration(driver: Driver, found: Object,
 def _file_of(driver: Driver, found: Object, func: c.Function) -> str:
     if found.kind == 'local':
         return func.path
-    return next(s.path for s in driver.files if found.name in s.globals)
+    return next(s.path for s in driver.files_naming(found.name)
+                if found.name in s.globals)

@@ -105,7 +105,7 @@ class Helpers:
     def _hidden(self, func: c.Function) -> bool:
         """May it be called from where nothing is seen?"""
         return any(True for _ in self.driver.direct_roots(func)) or any(
-            tok.text == func.name for source in self.driver.files_with(
+            tok.text == func.name for source in self.driver.files_naming(
                 func.name) for tok in source.dead)
 
     def _unknown(self, func: c.Function, calls: list[Place], index: int,

@@ -46,6 +46,8 @@ def _births(driver: Driver, tag: str) -> set[tuple[str, str, str]]:
     """Where objects are allocated: path, function, variable (or '')."""
     out: set[tuple[str, str, str]] = set()
     for func in (f for s in driver.files for f in s.all_functions()):
+        if not any(map(_MAKES.search, func.words)):
+            continue
         for call in func.calls():
             if not _MAKES.search(call.name):
                 continue

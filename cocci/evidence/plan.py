@@ -353,7 +353,7 @@ class Rule:
 
 def _avoided(edit: Edit, unit: Unit) -> bool:
     """Has spatch failed to rewrite this place before?"""
-    avoided = os.environ.get(AVOID_VARIABLE, '').split('\n')
+    avoided = set(os.environ.get(AVOID_VARIABLE, '').split('\n')) - {''}
     return '%s:%d' % (edit.path, edit.token.line) in avoided or any(
         word in avoided for a in unit.additions for word in a.key)
 

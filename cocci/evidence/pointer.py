@@ -133,19 +133,16 @@ class Pointers:
         """Every Id and Member of this name in parsed functions."""
         if name not in self._mentions:
             found = self._mentions[name] = []
-            for source in self.driver.files:
-                for func in source.all_functions():
-                    if name not in func.words or func.body is None:
-                        continue
-                    for node in func.body.walk():
-                        if isinstance(node, (c.Id, c.Member)) \
-                                and node.name == name:
-                            found.append((func, node))
+            for func in self.driver.functions_with(name):
+                for node in func.nodes:
+                    if isinstance(node, (c.Id, c.Member)) \
+                            and node.name == name:
+                        found.append((func, node))
         return self._mentions[name]
 
     def hidden(self, name: str) -> str:
         """Where the name stands in code that cannot be looked into; ''."""
-        for source in self.driver.files:
+        for source in self.driver.files_naming(name):
             for func in source.all_functions():
                 if name in func.words and func.body is None:
                     return ('%s:%d: function %s could not be parsed'
@@ -203,7 +200,7 @@ class Pointers:
                 out.append(Use('assigned', func, func.path, var.init, var.init,
                                True, of=obj))
         elif obj.kind == 'global':
-            for source in self.driver.files:
+            for source in self.driver.files_naming(obj.name):
                 var = source.globals.get(obj.name)
                 if var is not None and var.init is not None:
                     out.append(Use('assigned', None, source.path, var.init,

@@ -9,7 +9,7 @@ from here make probe fail (`Outcome`).
 from __future__ import annotations
 
 import os
-from typing import Iterator, NamedTuple
+from typing import Iterable, Iterator, NamedTuple
 
 from . import cparse as c
 from .driver import Driver, Object, Place, Root, strip, text
@@ -120,6 +120,7 @@ class Definitions:
         self._addresses: dict[Object, list[Place]] = {}
         self._elements: dict[Object, list[Place]] = {}
         self._done: set[str] = set()
+        self._nodes: dict[int, dict[str, list[c.Node]]] = {}
 
     def of(self, wanted: Object) -> list[tuple[c.Expr, Place]]:
         """(value, place) of every assignment and initialiser."""
@@ -140,14 +141,24 @@ class Definitions:
         if name in self._done:
             return
         self._done.add(name)
-        for source in self.driver.files_with(name):
+        for source in self.driver.files_naming(name):
             for func in source.all_functions():
-                if name in func.words and func.body:
-                    for node in func.nodes:
+                if name in func.words:
+                    for node in self._setting(func).get(name, ()):
                         self._node(name, node, source, func)
             for var in source.globals.values():
                 for node in var.walk():
-                    self._node(name, node, source, None)
+                    if name in _set_by(node):
+                        self._node(name, node, source, None)
+
+    def _setting(self, func: c.Function) -> dict[str, list[c.Node]]:
+        """The nodes that may set something, or take its address, by name."""
+        if id(func) not in self._nodes:
+            out = self._nodes[id(func)] = {}
+            for node in func.nodes:
+                for name in _set_by(node):
+                    out.setdefault(name, []).append(node)
+        return self._nodes[id(func)]
 
     def _node(self, name: str, node: c.Node, source: c.SourceFile,
               func: c.Function | None) -> None:
@@ -187,6 +198,21 @@ def unmap_field(call: c.Call) -> c.Member:
     """The field that dma_unmap_addr(p, field) and its setter stand for."""
     return c.Member(call.first, call.last, call.args[0], True,
                     text(call.args[1]))
+
+
+def _set_by(node: c.Node) -> Iterable[str]:
+    """The last names of all that a node may set, or take the address of."""
+    if isinstance(node, c.Assign):
+        return _last(node.left),
+    if isinstance(node, c.Unary):
+        return _last(node.arg),
+    if isinstance(node, c.Variable) and node.init:
+        return {node.name, *(node.init.names if isinstance(
+            node.init, c.InitList) else ())}
+    if isinstance(node, c.Call) and node.name in UNMAP_SETTERS \
+            and len(node.args) == 3:
+        return text(node.args[1]),
+    return ()
 
 
 def _last(expr: c.Expr) -> str:
@@ -314,13 +340,10 @@ class Bound:
             raise NotBound('device `%s` is a parent, not the one being probed'
                            % text(expr), Place(func.path, func, expr))
         out: set[str] = set()
-        for source in self.driver.files:
-            for other in source.all_functions():
-                if 'SET_NETDEV_DEV' not in other.words:
-                    continue
-                for call in other.calls():
-                    if call.name == 'SET_NETDEV_DEV' and len(call.args) == 2:
-                        out |= self._of(call.args[1], other, seen)
+        for other in self.driver.functions_with('SET_NETDEV_DEV'):
+            for call in other.calls():
+                if call.name == 'SET_NETDEV_DEV' and len(call.args) == 2:
+                    out |= self._of(call.args[1], other, seen)
         if not out:
             raise self._unknown(expr, func, 'no SET_NETDEV_DEV was found')
         return frozenset(out)

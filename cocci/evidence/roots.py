@@ -206,6 +206,9 @@ _HANDLERS = {'request_irq': 1, 'devm_request_irq': 2, 'pci_request_irq': 2,
              'request_percpu_irq': 1}
 _ATTRIBUTE = re.compile(r'^(?:(?:DEVICE|DRIVER|BUS|CLASS|SENSOR_DEVICE)_ATTR'
                         r'|__ATTR|BIN_ATTR)(_RW|_RO|_WO)?(_MODE)?$')
+#: A macro with parameters, or anything that one has to look at to tell.
+_WITH_PARAMETERS = re.compile(r'#[^\n]*define(?:[ \t\f\v]+\w+\(|[ \t\f\v]*[\\/])'
+                              r'|#[^\n]*[\\/]')
 _INITCALLS = frozenset(('init', 'exit'))
 
 
@@ -348,7 +351,7 @@ def _by_macro(driver: Driver, root: Root, func: c.Function) -> Way:
             macro.body):
         return unknown
     places = []
-    for source in driver.files_with(root.member):
+    for source in driver.files_naming(root.member):
         if any(m.name != root.member and re.search(r'\b%s\b' % root.member,
                                                    m.body)
                for m in source.macros.values()) \
@@ -384,7 +387,7 @@ def _own(driver: Driver, root: Root, func: c.Function) -> Way:
     if set_elsewhere(driver, struct, root.member):
         return unknown('which other drivers use, too')
     places = []
-    for source in driver.files_with(root.member):
+    for source in driver.files_naming(root.member):
         for other in source.all_functions():
             if root.member not in other.words:
                 continue
@@ -412,18 +415,23 @@ def _own(driver: Driver, root: Root, func: c.Function) -> Way:
 def _chosen_by_macro(driver: Driver, member: str) -> str:
     """A macro that takes the name of a field, and is given (a part of) this
     one somewhere; '' if there is none."""
-    for source in driver.files_with('#define', '# define'):
-        for macro in source.macros.values():
-            if not any(re.search(r'(->|\.)\s*(\w+\s*##\s*)?%s\b' % re.escape(p),
-                                 macro.body) for p in macro.params or ()):
-                continue
-            for user in driver.functions_with(macro.name):
-                if user.body is None or any(
-                        isinstance(strip(a), c.Id) and strip(a).name in member
-                        for call in user.calls() if call.name == macro.name
-                        for a in call.args):
-                    return macro.name
+    for macro in _choosers(driver):
+        for user in driver.functions_with(macro.name):
+            if user.body is None or any(
+                    isinstance(strip(a), c.Id) and strip(a).name in member
+                    for call in user.calls() if call.name == macro.name
+                    for a in call.args):
+                return macro.name
     return ''
+
+
+@c.once
+def _choosers(driver: Driver) -> list[c.Macro]:
+    """The macros that are given (a part of) the name of a field."""
+    return [macro for source in driver.files_matching(_WITH_PARAMETERS)
+            for macro in source.macros.values()
+            if any(re.search(r'(->|\.)\s*(\w+\s*##\s*)?%s\b' % re.escape(p),
+                             macro.body) for p in macro.params or ())]
 
 
 def _use(func: c.Function, node: c.Member) -> c.Node | None:
@@ -465,7 +473,7 @@ def _text(path: str) -> str:
 
 def _unseen(driver: Driver, func: c.Function) -> Iterator[Way]:
     """Mentions and callers that the syntax trees do not show."""
-    for source in driver.files_with(func.name):
+    for source in driver.files_naming(func.name):
         for token in source.dead:
             if token.text == func.name:
                 yield Way(UNKNOWN, '%s() stands in a branch of a conditional '
@@ -473,7 +481,7 @@ def _unseen(driver: Driver, func: c.Function) -> Iterator[Way]:
                           token.line)
                 break
     if not func.static and not _module(driver) and not any(
-            func.name in f.prototypes for f in driver.files_with(func.name)):
+            func.name in f.prototypes for f in driver.files_naming(func.name)):
         yield Way(UNKNOWN, '%s() is not static, and code outside of the driver '
                   'may call it' % func.name, func.path, func.name_token.line)
     yield from _by_other_name(driver, func)
@@ -507,21 +515,20 @@ def _foreign(paths: tuple[str, ...]) -> tuple[str, ...]:
 def _unread(driver: Driver, func: c.Function) -> Iterator[Way]:
     """What looks like a call, in text that is no code to us: below a macro
     that is no statement, or in a definition that was not understood."""
-    for source in driver.files_with(func.name):
+    for source in driver.files_naming(func.name):
+        applied = source.applied.get(func.name)
+        if not applied:
+            continue
         inside = [f for f in source.all_functions() if func.name in f.words
                   and f.body is not None]
         read = {node.first.start for f in inside
                 for node in f.mentions(func.name)}
         read |= {node.first.start for call in source.toplevel_calls
                  for node in call.walk() if isinstance(node, c.Id)}
-        depth = 0
-        for token, after in zip(source.tokens, source.tokens[1:]):
-            if token.kind == 'op':
-                depth += (token.text == '{') - (token.text == '}')
-            if token.text == func.name and depth > 0 \
-                    and after.text == '(' and token.start not in read \
-                    and not any(f.body is None and f.first.start <= token.start
-                                <= f.last.end for f in source.all_functions()):
+        for token in applied:
+            if token.start not in read and not any(
+                    f.body is None and f.first.start <= token.start
+                    <= f.last.end for f in source.all_functions()):
                 yield Way(UNKNOWN, 'what calls %s() in line %d was not '
                           'understood' % (func.name, token.line), source.path,
                           token.line)
@@ -531,7 +538,7 @@ def _unread(driver: Driver, func: c.Function) -> Iterator[Way]:
 def _from_neighbours(driver: Driver, func: c.Function) -> Iterator[Way]:
     """Sources beside the driver that include its header may call it, too."""
     headers = [func.path] if func.path.endswith('.h') else [
-        f.path for f in driver.files_with(func.name)
+        f.path for f in driver.files_naming(func.name)
         if f.path.endswith('.h') and func.name in f.prototypes] \
         if not func.static else []
     word = re.compile(r'\b%s\b' % re.escape(func.name))
@@ -549,7 +556,7 @@ def _module(driver: Driver) -> bool:
     return bool(driver.files_with('MODULE_LICENSE'))
 
 
-@lru_cache(maxsize=8)
+@c.once
 def _pastes(driver: Driver) -> tuple[tuple[re.Pattern[str], str, int, str], ...]:
     """Names that macros put together: pattern, file, line, macro."""
     out = []
@@ -579,7 +586,7 @@ def _given(driver: Driver, value: str) -> bool:
     """Is a word an argument somewhere?"""
     word = re.compile(r'[(,]\s*%s\s*[,)]' % re.escape(value))
     return any(word.search(driver.text_of(f.path))
-               for f in driver.files_with(value))
+               for f in driver.files_naming(value))
 
 
 def _from_macro(driver: Driver, func: c.Function) -> Iterator[Way]:
