@@ -46,6 +46,7 @@ help:
 	@echo 'COCCI=RULE  only this rule (its name or its .cocci file)'
 	@echo 'DRIVERS=    folders for make runtime;  HTML=FILE  results as a page'
 	@echo 'JUNIT=FILE  the same as XML'
+	@echo 'FORMAT= BASELINE=FILE DIFF=REV  for make lint: see docs/lint.md'
 	@echo 'KDIR=DIR    kernel tree;  J=N  so many at once;  V=1  show commands'
 
 deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES) $(TEST_PACKAGES)
@@ -91,7 +92,9 @@ convert: need-m run-deps
 	@$(PYTHON) cocci-dma convert --in-place $(flags) -- '$(M)'
 
 lint: need-m run-deps
-	@$(PYTHON) cocci-dma check $(flags) -- '$(M)'
+	@$(PYTHON) cocci-dma check $(flags) $(if $(FORMAT),--format '$(FORMAT)') \
+		$(if $(BASELINE),--baseline '$(BASELINE)') \
+		$(if $(DIFF),--diff '$(DIFF)') -- '$(M)'
 
 runtime: runtime-deps
 	@$(PYTHON) cocci-dma bench-driver $(if $(JUNIT),--junit '$(JUNIT)') \
