@@ -129,6 +129,7 @@ class Lint:
         self._options = ['net'] if net else []
         self._time_limit = time_limit
         self._progress = progress
+        self._folders: dict[str, bytes] = {}
 
     def answers(self, works: Sequence[groups.Work],
                 digest: Callable[[str], bytes]) -> list[Answer]:
@@ -181,21 +182,22 @@ class Lint:
 
     def _outside(self, answer: Answer) -> bytes:
         """Changes when a file does in the folders that were looked at."""
-        if not answer.outside:
-            return b''
-        found = hashlib.sha1()
-        for folder in answer.outside:
+        return hashlib.sha1(b''.join(map(self._holds, answer.outside))
+                            ).digest()
+
+    def _holds(self, folder: str) -> bytes:
+        """A digest of the sources and Kbuild files in a folder."""
+        if folder not in self._folders:
+            found = hashlib.sha1(os.fsencode(folder))
             place = os.path.join(self._tree.base, folder)
-            try:
-                names = sorted(os.listdir(place))
-            except OSError:
-                continue
-            for name in names:
+            for name in sorted(os.listdir(place)
+                               if os.path.isdir(place) else ()):
                 if name.endswith(('.c', '.h')) or name in ('Kbuild',
                                                            'Makefile'):
-                    found.update(repr((folder, name, signature(
+                    found.update(repr((name, signature(
                         os.path.join(place, name)))).encode())
-        return found.digest()
+            self._folders[folder] = found.digest()
+        return self._folders[folder]
 
     # -- deciding
 

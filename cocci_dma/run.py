@@ -11,7 +11,6 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence, TypeVar
 
@@ -58,6 +57,7 @@ class Options:
     known_rules: Sequence[str] = ()
     shard: tuple[int, int] | None = None
     fixes: bool = False
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,8 @@ def _leave_new(session: _Session, branch: since.Branch,
             there = os.path.join(os.getcwd(), os.path.relpath(
                 settings.folder or branch.top, branch.top))
             earlier = check(old, rules, replace(
-                options, shard=None, config=replace(settings, folder=there)))
+                options, shard=None, fixes=False, passing=True,
+                config=replace(settings, folder=there)))
             before = earlier.findings
             session.result.coverage.failures += (
                 '--diff: before the branch: %s' % failure
@@ -550,13 +551,14 @@ class _Session:
                          for word in policy.forbid) | {allow.WORD}
         self.tool = tool_digest()
         self.cache = Cache(cache.folder() if options.cache else None)
+        lasting = Cache(None) if options.passing else self.cache
         known = ('facts', sorted(map(os.path.realpath, self._paths)),
                  sorted({word for rule in rules for word in rule.keywords}
                         | also), self.tool)
-        self._facts = Facts(known[2], self.cache.get(*known))
+        self._facts = Facts(known[2], lasting.get(*known))
         before = dict(self._facts.known)
         self.tree, drivers = groups.find(self._paths, kdir, self._facts,
-                                         self.cache)
+                                         lasting)
         if options.shard is not None:
             drivers = groups.shard(self.tree, drivers, *options.shard)
         self.result = Result(self.tree)
@@ -564,8 +566,9 @@ class _Session:
                                       self.result.coverage, self._facts,
                                       also))
         if self._facts.known != before:
-            self.cache.put(self._facts.known, *known)
+            lasting.put(self._facts.known, *known)
         self._also = also
+        self._lines: dict[str, list[str]] = {}
         self._held = contextlib.ExitStack()
         self.scratch = ''
         self.spatch: Spatch
@@ -674,10 +677,6 @@ class _Session:
                 fact = self._facts.of(self.tree.absolute(path))
                 if not fact.words.isdisjoint(self._also):
                     yield path, work.files[path].content.decode('latin-1')
-
-    @cached_property
-    def _lines(self) -> dict[str, list[str]]:
-        return {}
 
     def _line(self, path: str, line: int) -> str:
         """A line of a file; '' when there is none."""

@@ -558,8 +558,8 @@ def _place_of(header: str) -> str:
     return os.path.normpath(os.path.join(tree, header))
 
 
-def neighbours(folder: str) -> list[str]:
-    """Files beside `folder`'s, above it, in subfolders and sibling folders."""
+def _near(folder: str) -> list[str]:
+    """A folder, the one above, subfolders and sibling folders."""
     above = os.path.normpath(os.path.join(folder, '..'))
     folders = [folder, above]
     for base in (folder, above):
@@ -571,9 +571,14 @@ def neighbours(folder: str) -> list[str]:
                                   and not e.name.startswith('.'))
         except OSError:
             continue
+    looked_in.update(folders)
+    return list(dict.fromkeys(folders))
+
+
+def neighbours(folder: str) -> list[str]:
+    """Files beside `folder`'s, above it, in subfolders and sibling folders."""
     files: list[str] = []
-    for place in dict.fromkeys(folders):
-        looked_in.add(place)
+    for place in _near(folder):
         try:
             names = sorted(os.listdir(place or '.'))
         except OSError:
@@ -633,7 +638,9 @@ def other_users(header: str, driver: Driver) -> list[str]:
     the paths are then those of that tree.
     """
     own = {_place_of(path) for path in driver.sources}
-    users = [path for path in _users(_place_of(header)) if path not in own]
+    place = _place_of(header)
+    looked_in.update(_near(os.path.dirname(place)))     # also for a kept answer
+    users = [path for path in _users(place) if path not in own]
     if os.path.isabs(header) or os.environ.get(TREE_VARIABLE):
         return users
     return [os.path.relpath(path) for path in users]
