@@ -16,7 +16,7 @@ _FOREIGN = re.compile(rb'["\'#]|/[/*]')
 #: parentheses are neither those of an if or a call, nor around a condition.
 _CAST = re.compile(rb'(?:[-=(,?:&|+*/<>!~]|\breturn)\s*'
                    rb'\([A-Za-z_]\w*(?: \w+)*(?: ?\*+)?\)( +)(?=[A-Za-z_])')
-_DEFINE = re.compile(rb'\s*#\s*define\b')
+_DEFINE = re.compile(rb'\s*#\s*define\s+\w+(?:\([^)]*\))?')
 #: spatch writes `case X :` when it replaces X.
 _LABEL = re.compile(rb'^(\s*case \w+) (?=:)')
 #: Where a parenthesis means nothing.
@@ -206,7 +206,7 @@ def _broken(line: bytes) -> bytes:
     if macro or code.endswith(b'\\'):
         end = b' \\\n'
     best: tuple[tuple[bool, int, int], bytes, bytes] | None = None
-    for found in _BREAK.finditer(code):
+    for found in _BREAK.finditer(code, macro.end() if macro else 0):
         first = code[:found.start() + len(found[0].rstrip())]
         opened = _open(first)
         if not opened or len((first + end).rstrip(b'\n').expandtabs(

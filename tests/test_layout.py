@@ -89,6 +89,14 @@ def test_a_macro_stays_one() -> None:
         b'PAGE_SIZE, dma, \\\n' + b'\t' * 6 + b'GFP_ATOMIC)\n')
 
 
+def test_the_parameters_of_a_macro_stay_on_its_line() -> None:
+    line = b'#define foo_unmap(pdev, d) ({ dma_unmap_single(&(pdev)->dev, d, ' \
+        b'16, DMA_TO_DEVICE); 0; })\n'
+    assert layout.tidy(b'', line) == (
+        b'#define foo_unmap(pdev, d) ({ dma_unmap_single(&(pdev)->dev, d, '
+        b'16, \\\n' + b'\t' * 5 + b'       DMA_TO_DEVICE); 0; })\n')
+
+
 def test_else_stands_off_its_brace() -> None:
     assert layout.tidy(b'', b'\t}else {\n') == b'\t} else {\n'
     assert layout.tidy(b'\t}else {\n', b'\t}else {\nx;\n') \
