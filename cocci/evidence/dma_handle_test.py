@@ -7,16 +7,17 @@ the tests beside a right one, tests with another device, and those of memory.
 """
 from __future__ import annotations
 
+import re
 from typing import Iterator
 
 from . import checks
 from . import cparse as c
-from . import dmacalls
+from . import dmacalls, report
 from .driver import Driver, Place, strip, text
+from .flow import Step
 from .plan import Note, Unit
 from .quantity import Values
 from .reach import Definitions, Reach
-from .report import Step
 from .sources import Sources, said, unseen
 
 _ERROR_POINTERS = frozenset('IS_ERR PTR_ERR_OR_ZERO'.split())
@@ -107,7 +108,8 @@ class _Tests:
         if any(isinstance(n, c.Return) and n.value is not None
                and text(strip(n.value)) in names for n in func.nodes):
             return True
-        last = {name.split('->')[-1].split('.')[-1] for name in names}
+        last = {re.findall(r'\w+', re.sub(r'\[.*?\]', '', name))[-1]
+                for name in names}
         return any(_names_in_condition(other, last)
                    for other in ([func] if names == last else
                                  self.driver.functions_with(*sorted(last))))
@@ -145,11 +147,14 @@ def _behind(func: c.Function, call: c.Call,
     if not found or start is None or steps.incomplete:
         return
     dominators = steps.dominators()
+    parts = names | set(re.findall(r'\w+', ' '.join(names)))
 
-    def sets(step) -> bool:
+    def sets(step: Step) -> bool:
+        """Does it set what is tested, or what that is a part of?"""
         return step is not start and step.tree is not None and any(
-            isinstance(n, c.Assign) and text(strip(n.left)) in names
-            for n in step.tree.walk())
+            text(strip(n.left if isinstance(n, c.Assign) else n.arg)) in parts
+            for n in step.tree.walk() if isinstance(n, c.Assign)
+            or isinstance(n, c.Unary) and n.op in ('++', '--', 'p++', 'p--'))
 
     reached = {id(s) for s in steps.reachable([start], sets)}
     for test in found:
@@ -211,4 +216,5 @@ def _note(test: c.Expr, func: c.Function, message: str, severity: str,
     else:
         at = test.first
     return Note('finding', func.path, at, func.name, message, severity, [
-        Step(p.path, p.line, '%s() is called' % p.node.name) for p in places])
+        report.Step(p.path, p.line, '%s() is called' % p.node.name)
+        for p in places])
