@@ -149,4 +149,5 @@ class _Late:
                         ', and may be out of reach of the device'
                         if width < _ALWAYS else ''),
                     'warning' if width < _ALWAYS else 'note',
-                    [Step(found.path, found.line, '%s()' % found.node.name)])
+                    [Step(found.path, found.line, '%s() goes by the default '
+                          'mask' % found.node.name)])

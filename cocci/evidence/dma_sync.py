@@ -8,7 +8,6 @@ holds on every path of one function that leads to a place is said of it.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import Iterator, NamedTuple
 
 from . import alias
@@ -52,6 +51,9 @@ _BOTH_WAYS = frozenset(('DMA_FROM_DEVICE', 'DMA_BIDIRECTIONAL',
 _MOVES = re.compile(r'^(skb_|eth_|__skb|pskb|devm_|crypto_|bitmap)')
 _DEVICE, _CPU, _WRITING, _UNMAPPED, _FREED = (
     'device', 'cpu', 'written', 'unmapped', 'freed')
+_SAID = {_DEVICE: 'gives it to the device', _CPU: 'takes it back',
+         _WRITING: 'takes it back', _UNMAPPED: 'unmaps it',
+         _FREED: 'frees it'}
 _SETS = ('++', '--', 'p++', 'p--')
 
 
@@ -75,21 +77,52 @@ class Item(NamedTuple):
 def decide(driver: Driver, _options: frozenset[str]) -> list[Unit]:
     """A unit for each place of which there is something to say."""
     units = []
+    ending = _Ending(driver)
     for func in driver.functions_with(*sorted(KEYWORDS)):
-        if func.body is None or func.split or driver.definitions(
-                func.name)[1:] or graph(func).incomplete:
+        if func.body is None or func.split or graph(func).incomplete:
             continue
-        units += [Unit(notes=[note]) for note in _Function(driver, func).notes()]
+        units += [Unit(notes=[note]) for note in _Function(
+            driver, func, ending).notes()]
     return units
+
+
+class _Ending:
+    """Which functions of a driver may unmap, sync or free something."""
+
+    def __init__(self, driver: Driver):
+        self.driver = driver
+        self._known: dict[str, bool] = {}
+
+    def __call__(self, name: str) -> bool:
+        """Does a function do so, or what it calls?"""
+        if name not in self._known:
+            self._known[name] = self._look(name)
+        return self._known[name]
+
+    def _look(self, name: str) -> bool:
+        todo, seen = [name], set()
+        while todo:
+            found = todo.pop()
+            if found in seen:
+                continue
+            seen.add(found)
+            if _UNMAP.match(found) or _SYNC.match(found) or found in _FREES:
+                return True
+            for func in self.driver.definitions(found):
+                if func.body is None:
+                    return True
+                todo += [call.name for call in func.calls() if call.name]
+        return False
 
 
 class _Function:
     """The buffers of one function, followed along its paths."""
 
-    def __init__(self, driver: Driver, func: c.Function):
-        self.driver, self.func = driver, func
+    def __init__(self, driver: Driver, func: c.Function, ending: _Ending):
+        self.driver, self.func, self.ending = driver, func, ending
         self.graph = graph(func)
         self.tests = self._test_results()
+        self._names: dict[str, frozenset[str]] = {}
 
     def notes(self) -> Iterator[Note]:
         states = self.graph.solve(frozenset(), self._after,
@@ -270,7 +303,7 @@ class _Function:
         if not call.name or 'sync' in call.name or 'cache' in call.name \
                 or alias.sets_argument(self.driver, call):
             return True
-        return _unmaps(self.driver, call.name)
+        return self.ending(call.name)
 
     def _edge(self, step: Step, label: object,
               state: frozenset[Item]) -> frozenset[Item]:
@@ -454,25 +487,23 @@ class _Function:
             return                  # may be an array, which only points
         yield node, writes
 
-    @lru_cache(maxsize=64)
     def _aliases(self, pointer: str) -> frozenset[str]:
         """Local variables that only ever hold this pointer, and itself."""
-        out = {pointer}
-        for name, var in self.func.locals.items():
-            if var.type.pointers and not any(p is var
-                                             for p in self.func.params):
-                values = alias.assigned(self.driver, name, self.func)
-                if len(values) == 1 and values[0] is not None \
-                        and text(strip(values[0])) == pointer:
-                    out.add(name)
-        return frozenset(out)
+        if pointer not in self._names:
+            self._names[pointer] = frozenset((pointer, *(
+                name for name, var in self.func.locals.items()
+                if var.type.pointers
+                and not any(p is var for p in self.func.params)
+                and [text(strip(value)) for value in alias.assigned(
+                    self.driver, name, self.func)] == [pointer])))
+        return self._names[pointer]
 
     def _note(self, node: c.Node, item: Item, severity: str,
               message: str) -> Note:
         return Note('finding', self.func.path, node.first, self.func.name,
                     message, severity, [Evidence(
-                        self.func.path, item.call.first.line, '%s()'
-                        % item.call.name)])
+                        self.func.path, item.call.first.line,
+                        '%s() %s' % (item.call.name, _SAID[item.state]))])
 
 
 def _drop(items: set[Item], which) -> None:
@@ -499,22 +530,3 @@ def _pointer(expr: c.Expr) -> str:
         if isinstance(inner, (c.Member, c.Index)):
             return text(strip(inner.base))
     return text(expr)
-
-
-@lru_cache(maxsize=4096)
-def _unmaps(driver: Driver, name: str) -> bool:
-    """Does a function of the driver unmap or sync something, or what it
-    calls?"""
-    todo, seen = [name], set()
-    while todo:
-        found = todo.pop()
-        if found in seen:
-            continue
-        seen.add(found)
-        if _UNMAP.match(found) or _SYNC.match(found) or found in _FREES:
-            return True
-        for func in driver.definitions(found):
-            if func.body is None:
-                return True
-            todo += [call.name for call in func.calls() if call.name]
-    return False

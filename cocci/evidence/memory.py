@@ -95,7 +95,8 @@ class Memories:
         if not isinstance(expr, (c.Id, c.Member, c.Index)):
             return []
         kind = self.driver.type_of(expr, func)
-        if kind is not None and kind.dims and not self._is_parameter(expr, func):
+        if kind is not None and kind.dims \
+                and not self._is_parameter(expr, func):
             return self._lies(expr, func, left - 1, through)
         if kind is None or not kind.pointers:
             return []
