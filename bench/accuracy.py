@@ -17,8 +17,8 @@ people changed there for other reasons counts as a difference, too.
 
 "ours" is cocci-dma with the rules for wrappers and for masks, "wrappers" with
 the first alone (people kept many attempts at a narrower mask, which the second
-removes), "plain" is spatch alone with bench/plain/pci_dma_compat.cocci: every wrapper,
-with GFP_KERNEL for every allocation.
+removes), "plain" is spatch alone with bench/plain/pci_dma_compat.cocci: every
+wrapper, with GFP_KERNEL for every allocation.
 
 The trees are Debian's packages linux-source-5.10 and -6.1, fetched once (see
 trees.py).

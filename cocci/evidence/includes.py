@@ -18,6 +18,8 @@ _KERNEL = re.compile(
     r'mtd|net|pcmcia|plat|ras|rdma|rv|scsi|soc|sound|target|trace|uapi|ufs|'
     r'platforms|sysdev|vdso|video|xen|\.\.)/|^std\w+\.h$')
 
+_NAMES = re.compile(r'^[ \t]*#[ \t]*include[ \t]*("[^"\n]+"|<[^>\n]+>)', re.M)
+
 
 class Include(NamedTuple):
     """One directive; name is as written, `<linux/pci.h>`."""
@@ -59,9 +61,6 @@ def missing(driver: Driver) -> tuple[Include, ...]:
                  if any(name in driver.text_of(path) for name in unknown)
                  for include in _included(driver, path)
                  if include.name in unknown)
-
-
-_NAMES = re.compile(r'^[ \t]*#[ \t]*include[ \t]*("[^"\n]+"|<[^>\n]+>)', re.M)
 
 
 @lru_cache(maxsize=1024)
