@@ -72,6 +72,9 @@ def tokenize(text: str) -> list[Token]:
         else:
             out.append(Token(kind, text[pos:end], pos, end, line, pos - bol))
             fresh = False
+            if kind in ('str', 'chr') and '\n' in out[-1].text:
+                line += out[-1].text.count('\n')
+                bol = text.rfind('\n', pos, end) + 1
         pos = end
     return out
 
