@@ -6,7 +6,7 @@
 //# A mapping that is not tested otherwise is left to dma_mapping_error, which
 //# corrects it.
 //
-// Confidence: High
+// Confidence: Moderate
 // Copyright: (C) 2026 cocci-dma developers
 // Options: --no-includes --include-headers
 // Requires: 1.1.1
@@ -21,7 +21,7 @@ virtual report
 import os, sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(cocci.cocci_file)))
 from evidence import plan, dma_handle_test
-rule = plan.Rule("dma_handle_test", dma_handle_test.decide, cocci.files)
+rule = plan.Rule("dma_handle_test", dma_handle_test.decide, cocci.files, "Moderate")
 
 // ----------------------------------------------------------------------
 // 1. Sites

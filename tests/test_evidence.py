@@ -36,6 +36,13 @@ def test_positions_are_those_of_spatch() -> None:
     assert at['virt_to_bus'] == (3, 5)
 
 
+def test_lines_go_on_behind_a_string_of_several() -> None:
+    tokens = tokenize('printk("one \\\n two", x);\nfoo(y);\n')
+    at = {t.text: (t.line, t.column) for t in tokens}
+    assert at['x'] == (2, 7)
+    assert at['foo'] == (3, 0)
+
+
 def test_latin1_and_strings_keep_offsets() -> None:
     source = parse('char *s = "\xe9 /* no comment */"; int f(void) { return 1; }')
     func = source.functions['f']

@@ -77,6 +77,9 @@ def tokenize(text: str) -> list[Token]:
             if len(word) > 1 and word != '...':
                 kind = _LONGER.get(word[0], kind)
         add(new(Token, (kind, word, start, end, line, start - bol)))
+        if kind in ('str', 'chr') and '\n' in word:
+            line += word.count('\n')
+            bol = start + word.rindex('\n') + 1
     return out
 
 

@@ -54,15 +54,7 @@ class _Devices:
     def _call(self, call: c.Call, func: c.Function) -> Iterator[Note]:
         given, where = self.values.settled(call.args[0], func)
         if is_null(given):
-            far = given.first.line != call.args[0].first.line
-            yield _note(call, func, '%s() without a device: `%s`%s; it needs '
-                        'the struct device that does the DMA' % (
-                            call.name, text(call.args[0]),
-                            ' is NULL (%s:%d)' % (
-                                os.path.basename(where.path),
-                                given.first.line) if far else ''),
-                        [Step(where.path, given.first.line, 'it is NULL')]
-                        if far else [])
+            yield self._null(call, func, given, where)
             return
         field = self._field(given)
         if field is None:
@@ -72,6 +64,22 @@ class _Devices:
                 or not self._never_set(item):
             return
         self.uses.setdefault(item, []).append(Place(func.path, func, call))
+
+    @staticmethod
+    def _null(call: c.Call, func: c.Function, given: c.Expr,
+              where: c.Function) -> Note:
+        """A device that is NULL here, or where a variable is set to it."""
+        why, steps = '', []
+        if given is not strip(call.args[0]):
+            why = ' is NULL'
+            if where.first.start < given.first.start < where.last.start:
+                # and not in the body of a macro
+                why += ' (%s:%d)' % (os.path.basename(where.path),
+                                     given.first.line)
+                steps = [Step(where.path, given.first.line, 'it is NULL')]
+        return _note(call, func, '%s() without a device: `%s`%s; it needs the '
+                     'struct device that does the DMA' % (
+                         call.name, text(call.args[0]), why), steps)
 
     def _never(self, item: Object, uses: list[Place]) -> Note:
         """One finding for a field, at its first use."""

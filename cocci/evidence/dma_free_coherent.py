@@ -6,7 +6,11 @@ it warns when interrupts are off, whatever the device.
 """
 from __future__ import annotations
 
+import re
+
 from . import context
+from . import cparse as c
+from .checks import parents
 from .driver import Driver
 from .plan import Note, Unit
 
@@ -22,7 +26,8 @@ def decide(driver: Driver, _options: frozenset[str]) -> list[Unit]:
     for func in driver.functions_with(*sorted(FREES)):
         for call in func.calls():
             steps = known.interrupts_off(func, call) \
-                if call.name in FREES else ()
+                if call.name in FREES and not _left_out(driver, func, call) \
+                else ()
             if steps:
                 units.append(Unit(notes=[Note(
                     'finding', func.path, call.first, func.name,
@@ -31,3 +36,16 @@ def decide(driver: Driver, _options: frozenset[str]) -> list[Unit]:
                     % (call.name, context.said(steps[0])), 'warning',
                     list(steps))]))
     return units
+
+
+def _left_out(driver: Driver, func: c.Function, call: c.Call) -> bool:
+    """Is it below `#if X` with an X that the driver defines as 0?"""
+    for above in parents(func).chain(call):
+        if isinstance(above, c.Branches) and call.first.start \
+                < above.body[0].last.end:
+            line = driver.text_of(func.path)[above.first.start:above.first.end]
+            found = re.match(r'#\s*if\s+(\w+)\s*$', line)
+            macro = driver.macro(found[1]) if found else None
+            if macro is not None and macro.body.strip() == '0':
+                return True
+    return False
