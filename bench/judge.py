@@ -418,7 +418,15 @@ class Branch:
                       for x in o.calls) for o in ends}
 
     def forgiven(self, outcomes: set[Outcome]) -> set[Outcome]:
-        """Without unmaps of the handle that is none: they are mistakes."""
+        """Without unmaps of the handle that is none: they are mistakes.
+
+        If a part of its name changes, it is another handle by then.
+        """
+        changed = {name for node in self.func.body.walk()
+                   for name, _ in [_assigned(node)]
+                   if name and node.first.start > self.stmt.first.start}
+        if any(changed & set(re.findall(r'\w+', h)) for h in self.handles):
+            return outcomes
         none = {'dma_unmap_%s(%s, ' % (kind, handle)
                 for kind in ('single', 'page', 'resource')
                 for handle in self.handles}

@@ -11,7 +11,7 @@ from .checks import Parents, parents
 from .driver import Place, strip, text
 from .exits import XMIT, Exit, Path, Unwinder
 from .held import Point, result_of, retries, tested_names
-from .resources import Refused, is_log, releases
+from .resources import RESULT_NAME, Refused, is_log, releases
 
 _SIGNED = frozenset('int long s32 ssize_t s64 int32_t'.split())
 _CONSTANT = re.compile(r'^(-?\d+|-?[A-Z][A-Z0-9_]*|true|false)$')
@@ -240,6 +240,10 @@ class Returned:
         if signed and numbers == {'1'} and self._last() == '0' and not any(
                 isinstance(x, c.Label) for x in self.func.body.walk()):
             return '1'
+        if signed and '0' in given and any(
+                '(' not in g and not _CONSTANT.match(g)
+                and not RESULT_NAME.match(g) for g in given):
+            return ''           # the number of what was done
         alike = self._alike()
         if alike and not (signed and alike.lstrip('-').isdigit()):
             return alike
