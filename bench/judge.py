@@ -422,9 +422,10 @@ class Branch:
 
         If a part of its name changes, it is another handle by then.
         """
-        changed = {name for node in self.func.body.walk()
-                   for name, _ in [_assigned(node)]
-                   if name and node.first.start > self.stmt.first.start}
+        here = self.graph.reachable(
+            step for step, label in self.cond.next if label is True)
+        changed = {_assigned(node)[0] for step in here if step.tree
+                   for node in step.tree.walk()} - {''}
         if any(changed & set(re.findall(r'\w+', h)) for h in self.handles):
             return outcomes
         none = {'dma_unmap_%s(%s, ' % (kind, handle)
