@@ -405,7 +405,8 @@ def judged(site: Site, original: str, ablated: str, converted: str) -> Case:
     case.ours = _branch_text(our_source, our_func, ours)
     helpers = {func.name: func for func in human_source.all_functions()}
     case.verdict, case.message = judge.compare(
-        judge.Branch(human_func, human, helpers), judge.Branch(our_func, ours))
+        judge.Branch(human_func, human, helpers),
+        judge.Branch(our_func, ours, helpers))
     return case
 
 

@@ -314,8 +314,12 @@ class Branch:
             if name in self.local and right is not None:
                 state[name] = value_class(right, state, self.local)
         path = _Path(state, dict(self._aliases))
-        todo = [(self.cond, succ, path.copy()) for succ, label in self.cond.next
-                if label is True]
+        return self._run([(self.cond, succ, path.copy())
+                          for succ, label in self.cond.next
+                          if label is True], until)
+
+    def _run(self, todo: list[tuple[Step, Step, _Path]],
+             until: str) -> set[Outcome] | None:
         ends: set[Outcome] = set()
         steps = 0
         while todo:
@@ -333,14 +337,19 @@ class Branch:
                 todo.append((step, succ, path.copy()))
         return ends
 
-    def tidied(self, mine: set[Outcome], theirs: set[Outcome]) -> set[Outcome]:
+    def tidied(self, mine: set[Outcome], theirs: set[Outcome],
+               handles: set[str]) -> set[Outcome]:
         """Our outcomes without what only clears, unless the human does it too.
+
+        handles: what the human calls the handle.
 
         The handle that is no address, and whatever pointed to something that
         the branch releases: nobody can make use of them any more.
         """
         asked = {mark for outcome in theirs for mark in outcome.marks}
-        cleared = self.handles
+        plain = _Path({}, dict(self._aliases))
+        none = self.handles | handles
+        cleared = none | {self._canonical(h, plain) for h in none}
         kept = self._kept()
 
         def tidy(outcome: Outcome) -> Outcome:
@@ -348,7 +357,7 @@ class Branch:
                     if RELEASE.search(call.split('(')[0])
                     for arg in call.partition('(')[2].rstrip(')').split(',')}
             stale = cleared | gone | {place for place, value in kept
-                                      if value in gone}
+                                      if value in gone | cleared}
             marks = frozenset(
                 mark for mark in outcome.marks if mark in asked
                 or not (mark.endswith(' = ' + ZERO)
@@ -373,8 +382,52 @@ class Branch:
         return found | {(self._canonical(place, plain), value)
                         for place, value in found}
 
+    def written_out(self, outcomes: set[Outcome]) -> set[Outcome]:
+        """The outcomes with what small helpers do in place of their calls."""
+        out: set[Outcome] = set()
+        for outcome in outcomes:
+            ways: list[tuple[str, ...]] = [()]
+            for call in outcome.calls:
+                done = self._does(call) or {(call,)}
+                ways = [w + d for w in ways for d in done][:_MAX_PATHS]
+            out |= {Outcome(tuple(sorted(w)), outcome.marks, outcome.end)
+                    for w in ways}
+        return out
+
+    def _does(self, call: str) -> set[tuple[str, ...]]:
+        """What the ways through a helper call, if it is a helper that only
+        calls; else nothing."""
+        name, _, rest = call.partition('(')
+        func = self.helpers.get(name)
+        given = re.split(r', (?![^(]*\))', rest[:-1])
+        if func is None or func.body is None \
+                or len(given) != len(func.params):
+            return set()
+        params = [p.name for p in func.params]
+        helper = Helper(func)
+        ends = helper.outcomes_with({p for p, g in zip(params, given)
+                                     if g in ('0', 'NULL', 'false')})
+        local = re.compile(r'(?<![\w.>])(%s)\b(?!\()' % '|'.join(
+            map(re.escape, set(func.locals) - set(params) | {''})))
+        if not ends or any(o.marks or any(m.group(1) for m in local.finditer(
+                ' '.join(o.calls))) for o in ends):
+            return set()
+        values = dict(zip(params, given))
+        word = re.compile(r'(?<![\w.>])[A-Za-z_]\w*')
+        return {tuple(word.sub(lambda m: values.get(m.group(), m.group()), x)
+                      for x in o.calls) for o in ends}
+
     def forgiven(self, outcomes: set[Outcome]) -> set[Outcome]:
-        """Without unmaps of the handle that is none: they are mistakes."""
+        """Without unmaps of the handle that is none: they are mistakes.
+
+        If a part of its name changes, it is another handle by then.
+        """
+        here = self.graph.reachable(
+            step for step, label in self.cond.next if label is True)
+        changed = {_assigned(node)[0] for step in here if step.tree
+                   for node in step.tree.walk()} - {''}
+        if any(changed & set(re.findall(r'\w+', h)) for h in self.handles):
+            return outcomes
         none = {'dma_unmap_%s(%s, ' % (kind, handle)
                 for kind in ('single', 'page', 'resource')
                 for handle in self.handles}
@@ -385,9 +438,15 @@ class Branch:
     def renamed(self, outcomes: set[Outcome]) -> set[Outcome]:
         """Releases of a place that was given a local's value: of the local."""
         kept: dict[str, set[str]] = {}
+        inner: set[int] = set()
         for node in self.func.body.walk():
-            if isinstance(node, c.Assign) and node.op == '=':
+            if isinstance(node, c.Assign) and node.op == '=' \
+                    and id(node) not in inner:
                 value = strip(node.right)
+                if isinstance(value, c.Assign):     # local = place = f()
+                    inner.add(id(value))
+                    kept.setdefault(text(strip(value.left)), set()).add(
+                        text(strip(node.left)))
                 kept.setdefault(text(strip(node.left)), set()).add(
                     value.name if isinstance(value, c.Id) else '')
 
@@ -580,6 +639,29 @@ class Branch:
                        frozenset(marks | set(path.marks.values())), end)
 
 
+class Helper(Branch):
+    """All of a function that returns nothing, run like a branch."""
+
+    def __init__(self, func: c.Function):
+        self.func, self.helpers = func, {}
+        self.graph = Graph(func)
+        self.local = set(func.locals)
+        self._told = _only_told(func)
+        self._aliases = _constant_aliases(func)
+        self._first, self._last = func.body.first.start, func.body.last.end
+        self.cond = self.graph.entry
+
+    def outcomes_with(self, zeros: set[str]) -> set[Outcome] | None:
+        """The outcomes when these parameters are 0; None for loops."""
+        if self.func.returns.base != 'void' or self.func.returns.pointers \
+                or any(isinstance(n, (c.Loop, c.Goto))
+                       for n in self.func.body.walk()):
+            return None
+        path = _Path(dict.fromkeys(zeros, ZERO), dict(self._aliases))
+        return self._run([(self.cond, succ, path.copy())
+                          for succ, _ in self.cond.next], 'return')
+
+
 def _only_told(func: c.Function) -> set[str]:
     """Locals that nothing but messages reads, and tests around messages."""
     shown: set[int] = set()
@@ -677,13 +759,17 @@ def compare(human: Branch, ours: Branch) -> tuple[str, str]:
         if theirs is None or mine is None:
             continue
         marks = set.intersection(*({*o.marks} for o in mine)) if mine else set()
-        mine = ours.tidied(mine, theirs)
+        mine = ours.tidied(mine, theirs, human.handles)
         theirs, mine = human.renamed(theirs), ours.renamed(mine)
         if theirs == mine:
             return 'right', ''
         correct = human.forgiven(theirs)
-        if correct == mine or correct == ours.tidied(mine, correct):
+        if correct == mine or correct == ours.tidied(
+                mine, correct, human.handles):
             return 'right', 'the human unmaps what was not mapped'
+        if until == 'return' and ours.written_out(mine) \
+                == human.written_out(theirs):
+            return 'right', 'the same once the helpers are written out'
         missed = _missed_by(human, ours, correct, mine, marks)
         if missed:
             return 'right', missed

@@ -619,10 +619,19 @@ def verdict(driver: Driver, site: Site, depth: int = _DEPTH) -> list[Verdict]:
         return [Verdict('idle', Place(func.path, func, search.idle))]
     if _global_test(driver, func, names):
         return [Verdict('checked', here)]
-    if _left_to_callers(driver, func, search.everything,
-                        _fields(driver, func, search.everything), 2):
+    used = next((call for step in search.untested.values()
+                 for call in step.calls() if _through_pointer(call)
+                 and any(_is_one(a, set(names)) for a in call.args)), None)
+    if used is None and _left_to_callers(
+            driver, func, search.everything,
+            _fields(driver, func, search.everything), 2):
         return [Verdict('checked', here)]
     return [Verdict('unchecked', here)]
+
+
+def _through_pointer(call: c.Call) -> bool:
+    """Is a function called that a struct points to?"""
+    return isinstance(strip(call.func), c.Member)
 
 
 def _untested_use(func: c.Function, search: _Search,
@@ -753,11 +762,11 @@ def _of_another(func: c.Function, test: c.Call, origin: c.Node | None) -> bool:
     block = up.of(stmt) if stmt is not None else None
     if not isinstance(block, c.Block):
         return False
-    tested = {text(strip(arg)) for arg in test.args}
+    tested = {_element(arg) for arg in test.args}
     index = next(i for i, s in enumerate(block.body) if s is stmt)
     for before in reversed(block.body[:index]):
         for node in before.walk():
-            if isinstance(node, c.Assign) and text(strip(node.left)) in tested:
+            if isinstance(node, c.Assign) and _element(node.left) in tested:
                 maps = [x for x in node.right.walk()
                         if isinstance(x, c.Call) and x.name in MAPS]
                 return isinstance(before, c.ExprStmt) and bool(maps) \
@@ -792,6 +801,11 @@ def mistaken(site: Site) -> c.Call | None:
         if any(isinstance(n, c.Call) and n.name in MAPS for n in nodes):
             return None
     return test
+
+
+def _element(expr: c.Expr) -> str:
+    """An lvalue's text; `a[(i)]` is `a[i]`."""
+    return re.sub(r'\[\(([^()]*)\)\]', r'[\1]', text(strip(expr)))
 
 
 def _spares_unmap(func: c.Function, test: c.Call) -> bool:

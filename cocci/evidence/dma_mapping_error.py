@@ -215,9 +215,33 @@ class _Decision:
             name = text(strip(target))
             unwinder = Unwinder(self.driver, self.func)
             if unwinder.asked_for(name, goes_on) \
-                    or unwinder.unmapped_if_set(name):
+                    or unwinder.unmapped_if_set(name) \
+                    or target is self._handle() and unwinder.cleared(name):
                 out.append('%s = 0;' % text(target, True))
-        return out
+        return out + ['%s = 0;' % text(place, True)
+                      for place in self._later_fields()
+                      if unwinder.unmapped_if_set(text(strip(place)))]
+
+    def _later_fields(self) -> Iterator[c.Expr]:
+        """The fields that get the handle further on: they may have an old one
+        when it fails."""
+        block = checks.parents(self.func).of(self.site.stmt)
+        names = {text(strip(t)) for t in self.site.targets}
+        changed: set[str] = set()
+        for stmt in block.body if isinstance(block, c.Block) else ():
+            if stmt.first.start < self.site.stmt.last.end:
+                continue
+            if not isinstance(stmt, c.ExprStmt):
+                return
+            expr = stmt.expr
+            if isinstance(expr, c.Assign):
+                words = {x.name for x in expr.left.walk()
+                         if isinstance(x, c.Id)}
+                if expr.op == '=' and text(strip(expr.right)) in names \
+                        and isinstance(strip(expr.left), c.Member) \
+                        and not words & changed:
+                    yield expr.left
+                changed.add(text(strip(expr.left)))
 
     def _edit(self, kind: str, action: str, handle: str, **more: str) -> None:
         self.unit.edits.append(Edit(

@@ -9,7 +9,7 @@ from . import cparse as c
 from .checks import ends_in_jump, parents
 from .driver import Driver, strip, text
 from .resources import (FILLERS, PURE, RESULT_NAME, VAGUE, VERBS, Held,
-                        field_name, is_log, releases)
+                        field_name, is_log, outside, releases)
 
 
 @dataclass
@@ -171,6 +171,7 @@ class Unwinder:
         if not item.undo:
             found = [(func, other) for name in item.undoers
                      for func in self.driver.functions_with(name)
+                     if func.name != item.call.name
                      for other in func.calls() if other.name == name]
             forms = {self._undo_form(item, func, other)
                      for func, other in found}
@@ -275,6 +276,17 @@ class Unwinder:
                 for x in node.then.walk() if isinstance(x, c.Call))
             for func in self.driver.functions_with(name) if func.body
             for node in func.body.walk())
+
+    def cleared(self, lvalue: str) -> bool:
+        """Does the driver somewhere set this field to 0?"""
+        found = re.search(r'(?:->|\.)(\w+)(?:\[.*\])?$', lvalue)
+        return found is not None and any(
+            isinstance(node, c.Assign) and node.op == '='
+            and text(strip(node.right)) == '0'
+            and isinstance(strip(node.left), c.Member)
+            and strip(node.left).name == found.group(1)
+            for func in self.driver.functions_with(found.group(1))
+            if func.body for node in func.body.walk())
 
     def released_elsewhere(self, lvalue: str) -> bool:
         """Does another function release a field of this name?"""
@@ -562,29 +574,39 @@ def _failure_test(cond: c.Expr) -> bool:
 
 
 def releases_field(driver: Driver, func: c.Function, kind: str,
-                    fields: set[str], depth: int) -> bool:
-    """Does a function release something that is kept in such a field?"""
-    copies = {name for name in fields}
+                   fields: set[str], depth: int,
+                   given: frozenset[str] = frozenset()) -> bool:
+    """Does a function release something that is kept in such a field?
+
+    given: its parameters that have the value of one.
+    """
+    copies = set(given)
+
+    def kept(expr: c.Expr | None) -> bool:
+        expr = strip(expr)
+        while isinstance(expr, c.Index) or isinstance(expr, c.Unary) \
+                and expr.op == '&':
+            expr = strip(expr.base if isinstance(expr, c.Index) else expr.arg)
+        return isinstance(expr, c.Member) and expr.name in fields \
+            or isinstance(expr, c.Id) and expr.name in copies
+
     for node in func.body.walk():
-        source, target = None, ''
-        if isinstance(node, c.Assign):
-            source, target = strip(node.right), text(strip(node.left))
-        elif isinstance(node, c.Variable) and node.init is not None:
-            source, target = strip(node.init), node.name
-        while isinstance(source, c.Index):
-            source = strip(source.base)
-        if isinstance(source, c.Member) and source.name in fields:
-            copies.add(target)
+        if isinstance(node, c.Assign) and kept(node.right):
+            copies.add(text(strip(node.left)))
+        elif isinstance(node, c.Variable) and kept(node.init):
+            copies.add(node.name)
     for call in func.calls():
         gone = releases(call)
         if gone:
-            last = field_name(gone[1])
-            if gone[0] == kind and (last in copies or gone[1] in copies):
+            if gone[0] == kind and (gone[1] in copies or outside(gone[1])
+                                    and field_name(gone[1]) in fields):
                 return True
         elif depth:
             callee = driver.resolve(call.name, func) if call.name else None
             if callee is not None and callee.body is not None \
                     and callee is not func and releases_field(
-                        driver, callee, kind, fields, depth - 1):
+                        driver, callee, kind, fields, depth - 1, frozenset(
+                            p.name for p, arg in zip(callee.params, call.args)
+                            if kept(arg))):
                 return True
     return False

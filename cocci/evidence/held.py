@@ -35,6 +35,7 @@ class Point:
     between_dropped: set[tuple[str, str]] = field(default_factory=set)
     loops: list[c.Loop] = field(default_factory=list)
     assigned: dict[str, c.Expr] = field(default_factory=dict)
+    filled: set[str] = field(default_factory=set)   # got a value that is not 0
 
 
 _LIST = re.compile(r'^(hlist_|llist_|list_)(add|del|move|splice|replace)\w*|'
@@ -133,6 +134,12 @@ class Walk:
                 self.stmt(stmt.other, guard, loop, outer)
             return
         inner = text(strip(stmt.cond))
+        decided = self.of.known.get(inner)
+        if decided is not None:
+            taken = stmt.then if decided else stmt.other
+            if taken is not None:
+                self.stmt(taken, guard, loop, False)
+            return
         before = list(self.point.held)
         both = guard + ' && ' + inner if guard else inner
         self.stmt(stmt.then, both, loop, False)
@@ -165,7 +172,7 @@ class Walk:
 
     def _serves(self, found: Exit) -> bool:
         """May the exit serve as a model?"""
-        if not found.failure:
+        if not found.failure and not isinstance(found.jump, c.Jump):
             return False
         if retries(found.path):
             return False
@@ -175,10 +182,24 @@ class Walk:
             cond = found.stmt.cond
             if any('dequeue' in item.call.name for item in self._tested(cond)):
                 return False
-            return bool(self._tested(cond)) or any(
+            if found.jump.kind == 'break' and self._counted(found):
+                return True
+            return found.failure and (bool(self._tested(cond)) or any(
                 isinstance(x, c.Call) and 'error' in x.name
-                for x in cond.walk())
+                for x in cond.walk()))
         return True
+
+    def _counted(self, found: Exit) -> bool:
+        """Does the function return how many rounds of the loop were done, so
+        that its callers see to the rest?"""
+        loop = next((x for x in self.of.up.chain(found.stmt)
+                     if isinstance(x, (c.Loop, c.Switch))), None)
+        last = self.of.func.body.body[-1]
+        value = strip(last.value) if isinstance(last, c.Return) else None
+        return isinstance(loop, c.Loop) and isinstance(value, c.Id) \
+            and any(isinstance(x, c.Unary) and x.op in ('++', 'p++')
+                    and text(strip(x.arg)) == value.name
+                    for x in loop.walk())
 
     def _passed(self, found: Exit) -> None:
         tested = self._tested(found.stmt.cond)
@@ -272,6 +293,16 @@ class Walk:
                 return True
         var = self.of.func.locals.get(node.name) \
             if isinstance(node, c.Id) else None
+        skb = self.of.xmit_skb()
+        given = [strip(x.right if isinstance(x, c.Assign) else x.init)
+                 for x in self.of.func.body.walk() if isinstance(x, c.Assign)
+                 and text(strip(x.left)) == node.name
+                 or isinstance(x, c.Variable) and x.name == node.name
+                 and x.init is not None] if skb and var is not None else []
+        if given and all(isinstance(x, c.Call) and x.name.endswith('_hdr')
+                         and [text(a) for a in x.args] == [skb]
+                         for x in given):
+            return True         # a header of the packet that is dropped
         return var is not None and not var.type.pointers and not var.static \
             and node.name not in {p.name for p in self.of.func.params}
 
@@ -283,6 +314,8 @@ class Walk:
             self.point.assigned[target] = value
         self._moves(target)
         source = text(value)
+        if outside(target) and source not in ('0', 'NULL', 'false'):
+            self.point.filled.add(target)
         emptied = source in ('0', 'NULL') and target in self._read
         if emptied or outside(target) and target in self._asked \
                 and not isinstance(value, c.Call) and source != 'NULL':
@@ -323,7 +356,10 @@ class Walk:
             if pair.acquire.match(name):
                 obj = self._result(call) if pair.obj is RESULT \
                     else argument(call, pair.obj)
-                self._acquire(Held(pair.kind, obj, call, True, guard, loop))
+                others = results_of(self.of.up, call)[1:] \
+                    if pair.obj is RESULT else ()
+                self._acquire(Held(pair.kind, obj, call, True, guard, loop,
+                                   tuple(others)))
                 return
         if CONSUMES.match(name):
             self._doubt(call)
@@ -591,6 +627,18 @@ def _hit(item: Held, gone: tuple[str, str]) -> bool:
 class _Effects(Walk):
     """A walk over a called function, whose own exits are of no interest."""
 
+    def _counted(self, found: Exit) -> bool:
+        """Does the function return how many rounds of the loop were done, so
+        that its callers see to the rest?"""
+        loop = next((x for x in self.of.up.chain(found.stmt)
+                     if isinstance(x, (c.Loop, c.Switch))), None)
+        last = self.of.func.body.body[-1]
+        value = strip(last.value) if isinstance(last, c.Return) else None
+        return isinstance(loop, c.Loop) and isinstance(value, c.Id) \
+            and any(isinstance(x, c.Unary) and x.op in ('++', 'p++')
+                    and text(strip(x.arg)) == value.name
+                    for x in loop.walk())
+
     def _passed(self, found: Exit) -> None:
         pass
 
@@ -646,16 +694,23 @@ def _left_by_macro(driver: Driver, name: str) -> str:
 
 def result_of(up: Parents, call: c.Call) -> str:
     """The lvalue that takes a call's result, '' if none does."""
+    return next(iter(results_of(up, call)), '')
+
+
+def results_of(up: Parents, call: c.Call) -> list[str]:
+    """The lvalues that take a call's result: `a = b = f()` gives b and a."""
     node: c.Node = call
+    out: list[str] = []
     for above in up.chain(call):
         if isinstance(above, c.Assign) and above.right is node:
-            return text(strip(above.left))
-        if isinstance(above, c.Variable):
-            return above.name
-        if not isinstance(above, (c.Paren, c.Cast, c.Assign, c.Ternary)):
+            out.append(text(strip(above.left)))
+        elif isinstance(above, c.Variable):
+            out.append(above.name)
+            break
+        elif not isinstance(above, (c.Paren, c.Cast, c.Assign, c.Ternary)):
             break
         node = above
-    return ''
+    return out
 
 
 def retries(path: Path) -> bool:

@@ -27,11 +27,15 @@ RESULT = None
 PAIRS = (
     Pair('memory', r'k[mzc]alloc(_array|_objs?|_flex)?(_node|_noprof)?|'
           r'kzalloc_objs?|kzalloc_flex|kv[mzc]alloc(_array|_objs?)?(_node)?|'
-          r'kmem_cache_z?alloc(_node)?|mempool_alloc|kmemdup(_nul|_array)?|'
+          r'kmem_cache_z?alloc(_node)?|kmemdup(_nul|_array)?|'
           r'kstrdup|memdup_user|vmemdup_user|v[mz]alloc(_node|_user|_32)?|'
           r'bitmap_z?alloc(_node)?|usb_alloc_urb', RESULT,
           r'kfree(_sensitive|_rcu)?|kvfree(_sensitive)?|vfree|kzfree|'
-          r'kmem_cache_free|mempool_free|bitmap_free|usb_free_urb', -1),
+          r'kmem_cache_free|bitmap_free|usb_free_urb', -1),
+    Pair('memory', r'mempool_alloc', RESULT, r'mempool_free', 0),
+    Pair('folio', r'(__)?folio_alloc', RESULT, r'folio_put', 0),
+    Pair('DMA-safe buffer', r'i2c_get_dma_safe_msg_buf', RESULT,
+         r'i2c_put_dma_safe_msg_buf', 0),
     Pair('skb', r'(__)?(netdev_|dev_|napi_|)alloc_skb(_ip_align|_fclone|_head)?'
           r'|skb_(copy|clone|realloc_headroom|share_check|copy_expand|unshare)|'
           r'(napi_|slab_|)build_skb|skb_dequeue|skb_get|'
@@ -99,7 +103,7 @@ PAIRS = (
 
 VERBS = {'start': 'stop', 'init': 'exit deinit uninit fini free cleanup '
           'uninitialize destroy release', 'enable': 'disable', 'alloc':
-          'free release dealloc', 'get': 'put free release', 'request':
+          'free release dealloc', 'get': 'put free release recycle', 'request':
           'release free', 'register': 'unregister deregister', 'create':
           'destroy free delete remove', 'map': 'unmap', 'prepare':
           'unprepare cleanup', 'acquire': 'release', 'attach': 'detach',
@@ -111,10 +115,10 @@ VERBS = {'start': 'stop', 'init': 'exit deinit uninit fini free cleanup '
           'suspend': 'resume', 'fetch': 'free put', 'push': 'pop', 'grab':
           'put release drop', 'build': 'destroy free', 'inc': 'dec',
           'pull': 'push', 'take': 'put release', 'store': 'clear',
-          'zalloc': 'free release'}
+          'zalloc': 'free release', 'save': 'restore'}
 
 #: Verbs that say little unless all other words of the name agree.
-VAGUE = frozenset('get set build fetch push pull load add store insert up '
+VAGUE = frozenset('get set save build fetch push pull load add store insert up '
                    'setup init inc link'.split())
 FILLERS = frozenset('try next new one first sync atomic irq all'.split())
 
@@ -129,7 +133,8 @@ _LOG = re.compile(
 #: Calls that only count, by their names, and fields that may be mere counters.
 STATISTICS = re.compile(r'(^|_)stat(s|istics?)?(_|$)|Stat|STAT|^u64_|'
                         r'^this_cpu_(inc|add)')
-COUNTER = re.compile(r'stat|count|error|drop|packets|bytes|overrun|fail')
+COUNTER = re.compile(r'stat|count|error|drop|packets|bytes|overrun|fail|'
+                     r'\bmib\b')
 PURE = re.compile(
     r'^(_*(cpu_to|[lb]e\d+_to)_?\w+|htons?|htonl|ntohs|ntohl|min(_t)?|max(_t)?|'
     r'container_of\w*|netdev_priv|\w*_priv|to_\w+|\w+_to_\w+|upper_32_bits|'

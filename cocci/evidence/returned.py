@@ -10,8 +10,8 @@ from . import cparse as c
 from .checks import Parents, parents
 from .driver import Place, strip, text
 from .exits import XMIT, Exit, Path, Unwinder
-from .held import Point, result_of, tested_names
-from .resources import Refused, is_log, releases
+from .held import Point, result_of, retries, tested_names
+from .resources import RESULT_NAME, Refused, is_log, releases
 
 _SIGNED = frozenset('int long s32 ssize_t s64 int32_t'.split())
 _CONSTANT = re.compile(r'^(-?\d+|-?[A-Z][A-Z0-9_]*|true|false)$')
@@ -240,12 +240,19 @@ class Returned:
         if signed and numbers == {'1'} and self._last() == '0' and not any(
                 isinstance(x, c.Label) for x in self.func.body.walk()):
             return '1'
+        if signed and '0' in given and any(
+                '(' not in g and not _CONSTANT.match(g)
+                and not RESULT_NAME.match(g) for g in given):
+            return ''           # the number of what was done
         alike = self._alike()
         if alike and not (signed and alike.lstrip('-').isdigit()):
             return alike
         if signed and not numbers and asked \
                 and asked <= {'nonzero', 'negative', 'passed on'}:
             return self.errno()
+        if base == 'int' and set(given) == {'0'} and not any(
+                isinstance(x, c.Goto) for x in self.func.body.walk()):
+            return self.errno()     # what else could a failure be told with?
         return ''
 
     def _returned(self) -> list[str]:
@@ -310,13 +317,14 @@ class Returned:
         if isinstance(stmt, c.Return):
             return 'passed on'
         if isinstance(stmt, c.If):
-            return _kind_of_test(stmt.cond, place.node)
+            return 'unknown' if stmt.other is not None \
+                else _kind_of_test(stmt.cond, place.node)
         result = result_of(above, place.node)
         test = following(above, stmt)
         if result and isinstance(test, c.Return) and test.value is not None \
                 and text(strip(test.value)) == result:
             return 'passed on'
-        if result and isinstance(test, c.If) \
+        if result and isinstance(test, c.If) and test.other is None \
                 and result in tested_names(test.cond):
             return _kind_of_test(test.cond, None)
         return 'unknown'
@@ -346,20 +354,18 @@ class Returned:
             for func in self.of.driver.functions_with('kfree', 'kvfree'))
 
     def _callers_free(self, param: c.Variable) -> bool:
-        """Does a caller free the argument when the function fails?
+        """Does a caller free the argument when the function fails, or keep it
+        to try again?
 
         One that does proves that the function must not.
         """
         index = next(i for i, p in enumerate(self.func.params) if p is param)
-        for place in self.of.driver.calls_to(self.func):
-            other = Unwinder(self.of.driver, place.function)
-            found = exit_behind(other, place.node)
-            if found is None or index >= len(place.node.args):
-                continue
-            given = text(strip(place.node.args[index]))
-            if any(action.key[1] == given for action in found.path.actions):
-                return True
-        return False
+        return any(
+            index < len(place.node.args)
+            and frees_on_failure(Unwinder(self.of.driver, place.function),
+                                 place.node,
+                                 text(strip(place.node.args[index])))
+            for place in self.of.driver.calls_to(self.func))
 
     def _is_count(self, value: c.Expr) -> bool:
         """Is it the number of what was done so far?"""
@@ -406,6 +412,45 @@ def exit_behind(of: Unwinder, call: c.Call) -> Exit | None:
     stmt = of.up.statement(call)
     test = stmt if isinstance(stmt, c.If) else following(of.up, stmt)
     return of.exit_of(test) if test is not None else None
+
+
+def frees_on_failure(of: Unwinder, call: c.Call, given: str) -> bool:
+    """Does a function that calls another one free what it gave when that
+    fails, or return it to its own caller?"""
+    stmt = of.up.statement(call)
+    test = stmt if isinstance(stmt, c.If) else following(of.up, stmt)
+    if not isinstance(test, c.If):
+        return False
+    kind = _kind_of_test(test.cond, call if test is stmt else None)
+    if test is not stmt and result_of(of.up, call) not in tested_names(
+            test.cond) | {text(plain(test.cond))}:
+        return False
+    found = of.exit_of(test)
+    if found is not None:
+        return any(a.key[1] == given for a in found.path.actions) \
+            or retries(found.path)
+    # `if (f()) { free }` and `if (n = f()) { ... } else { free }`
+    for branch in (test.then, test.other):
+        if branch is None or kind == 'unknown':
+            continue
+        for node in branch.walk():
+            gone = releases(node) if isinstance(node, c.Call) else None
+            if gone and gone[1] == given and gone[0] in ('skb', 'memory'):
+                return True
+            if isinstance(node, (c.Return, c.Assign)) and text(
+                    node.value if isinstance(node, c.Return)
+                    else node.right) == 'NETDEV_TX_BUSY':
+                return True
+    return False
+
+
+def plain(cond: c.Expr) -> c.Expr:
+    """A condition without what only says how likely it is."""
+    cond = strip(cond)
+    while isinstance(cond, c.Call) and cond.name in ('likely', 'unlikely') \
+            and cond.args:
+        cond = strip(cond.args[0])
+    return cond
 
 
 def following(up: Parents, stmt: c.Stmt) -> c.Stmt | None:

@@ -21,7 +21,8 @@ from .exits import (Action, Exit, Path, Unwinder, error_value,
 from .held import CONSUMES, Point, locate, retries
 from .resources import (PAIRS, PURE, RESULT_NAME, Held, Refused, field_name,
                         is_log, outside, releases)
-from .returned import Returned, exit_behind
+from .returned import Returned, exit_behind, following, plain
+from .rounds import Rounds
 
 
 @dataclass
@@ -40,6 +41,10 @@ class NewExit:
 #: What gives something back, going by its name.
 _RELEASING = re.compile('free|release|put|unlock|unmap|destroy|remove|undo|'
                         'unwind|rollback|clean|cancel|restore|drop|unpin')
+
+#: What begins a remedy, going by its name.
+_STARTS = re.compile('reset|restart|schedule|recover|queue_(delayed_)?work|'
+                     'trigger')
 
 #: What a transfer function is called that works without DMA.
 _WITHOUT_DMA = ('pio', 'cpu', 'fifo', 'poll', 'polling', 'irq', 'sync')
@@ -101,12 +106,14 @@ class Builder:
         self._no_other_way()
         self._not_optional()
         self._not_a_fragment()
+        self._not_claimed()
         self._trust()
         self._not_replaced()
         label = self._next_in_chain()
         try:
             found = self._from_exits()
         except Refused:
+            label = label or self._swept_label()
             if not label:
                 raise
             return self._goto([], label)
@@ -136,6 +143,42 @@ class Builder:
                 or not held <= {k[:2] for k in path.keys}:
             return ''
         return found[0]
+
+    def _swept_label(self) -> str:
+        """The label of the next exit, if it leads to a helper that asks for
+        each thing before it releases it; '' if there is none.
+
+        All else that it releases must be held here, and all that is held must
+        go, on the way or in the helper.
+        """
+        after = self.point.after
+        jump = after.jump if after is not None else None
+        if self.point.loops or self.rounds is not None or self.point.doubts \
+                or not isinstance(jump, c.Goto) \
+                or len(_block(after.stmt.then)) != sum(
+                    1 for x in _block(after.stmt.then)
+                    if x is jump or _says_only(x)):
+            return ''
+        path = self.of.path_of_label(jump.name)
+        self.forget_handle = False
+        helpers = [a for a in path.actions if not a.loop and not a.guard
+                   and not releases(a.call) and self._sweeps(a.call)]
+        swept = Path(actions=helpers)
+        if path.end != 'return' or retries(path) or not helpers \
+                or not self.forget_handle \
+                or not self.of.up.of(self.of._labels[jump.name]) \
+                is self.func.body:
+            return ''
+        rest = {a.key for a in path.actions if a not in helpers}
+        for item in self.point.held:
+            self._undone_as(item)
+        due = {self._key(h)[:2]: h for h in self.point.held}
+        taken = {k for k, h in due.items() if k not in {r[:2] for r in rest}
+                 and self._helper_takes(h, swept)}
+        if {k[:2] for k in rest} != set(due) - taken \
+                or any(due[k[:2]].guard != k[3] for k in rest):
+            return ''
+        return jump.name
 
     def _unmaps_this(self, stmt: c.Stmt) -> bool:
         """Is it the unmap of this mapping, perhaps if it is set?"""
@@ -183,7 +226,7 @@ class Builder:
         """`if (!bounce) map; ... if (bounce) copy`: setting the flag may be
         what is due."""
         for above in self.of.up.chain(self.stmt):
-            cond = _plain(above.cond) if isinstance(above, c.If) else None
+            cond = plain(above.cond) if isinstance(above, c.If) else None
             if not (isinstance(cond, c.Unary) and cond.op == '!'
                     and isinstance(strip(cond.arg), c.Id)):
                 continue
@@ -195,7 +238,7 @@ class Builder:
             for other in self.func.body.walk() if sets else ():
                 if isinstance(other, c.If) \
                         and other.first.start > self.stmt.last.end \
-                        and text(_plain(other.cond)) == flag:
+                        and text(plain(other.cond)) == flag:
                     raise Refused('line %d does without this mapping if %s is '
                                   'set' % (other.first.line, flag))
 
@@ -217,6 +260,53 @@ class Builder:
                     self._unmaps(a) for a in found.path.actions):
                 raise Refused('%s() calls this for each fragment and unmaps '
                               'none when one fails' % place.function.name)
+
+    def _not_claimed(self) -> None:
+        """Refuse if another function will unmap what is kept where the handle
+        goes, as long as something beside it is set, and this is set here."""
+        for name in self.names:
+            found = re.match(r'(.*)(?:->|\.)(\w+)$', name)
+            if not found:
+                continue
+            base, handle = found.groups()
+            read = {x.name for x in self.func.body.walk()
+                    if isinstance(x, c.Member)
+                    and x.last.end < self.stmt.first.start
+                    and text(strip(x.base)) == base}
+            for func in self.of.driver.functions_with(handle):
+                if func is self.func or func.body is None:
+                    continue
+                for call in func.calls():
+                    gone = releases(call)
+                    if not gone or gone[0] != self.mapped \
+                            or field_name(gone[1]) != handle:
+                        continue
+                    asked = _asked_before(Unwinder(self.of.driver, func), call)
+                    ours = {field_name(o) for h in self.point.held
+                            for o in (h.obj, *h.others)
+                            if re.split(r'(->|\.)\w+$', o)[0] == base}
+                    kept = sorted(field_name(g[1]) for g in map(
+                        releases, func.calls()) if g and g[0] in (
+                            'skb', 'memory', 'page')
+                        and field_name(g[1]) in (asked & read) - ours)
+                    if handle not in asked and kept \
+                            and not self._callers_empty(kept[0]):
+                        raise Refused(
+                            '%s() unmaps %s as long as %s->%s is set' % (
+                                func.name, name, base, kept[0]))
+
+    def _callers_empty(self, name: str) -> bool:
+        """Does a caller set a field of this name to NULL if this fails?"""
+        for place in self.of.driver.calls_to(self.func):
+            of = Unwinder(self.of.driver, place.function)
+            stmt = of.up.statement(place.node)
+            test = stmt if isinstance(stmt, c.If) else following(of.up, stmt)
+            if isinstance(test, c.If) and any(
+                    isinstance(x, c.Assign) and text(strip(x.right)) == 'NULL'
+                    and field_name(text(strip(x.left))) == name
+                    for x in test.then.walk()):
+                return True
+        return False
 
     def _not_replaced(self) -> None:
         """In a round that has already unmapped a buffer, or handed it on, the
@@ -255,7 +345,7 @@ class Builder:
                           % point.before.stmt.first.line)
         for above in self.of.up.chain(self.stmt):
             if isinstance(above, c.If) and above.other is not None \
-                    and isinstance(_plain(above.cond), c.Unary):
+                    and isinstance(plain(above.cond), c.Unary):
                 for node in above.then.walk():
                     if isinstance(node, c.Assign) \
                             and text(strip(node.left)) in self.names \
@@ -300,8 +390,10 @@ class Builder:
         if before:
             needed = [h for h in needed if not self._helper_takes(
                 h, before.path)]
-            for item in needed:
-                if self._left(item):
+            for item in list(needed):
+                if self._left(item) and self._swept_together(item):
+                    needed.remove(item)
+                elif self._left(item):
                     raise Refused('%s() leaves %s to its callers when it fails'
                                   % (self.func.name, item))
         skb = self.of.xmit_skb()
@@ -333,6 +425,21 @@ class Builder:
             return not isinstance(before.jump, c.Jump)
         return any(h.kind == item.kind and h.known and outside(h.obj)
                    for h in before.held)
+
+    def _swept_together(self, item: Held) -> bool:
+        """Does one function release both this and what the exit before leaves
+        to it?"""
+        kind, name = item.kind, field_name(item.obj)
+        left = {field_name(h.obj) for h in self.point.before.held
+                if h.kind == kind and h.known and outside(h.obj)}
+        if not outside(item.obj) or '[' in item.obj or item.others:
+            return False
+        for func in self.of.driver.functions_with(name):
+            gone = {field_name(g[1]) for g in map(releases, func.calls())
+                    if g and g[0] == kind and outside(g[1])}
+            if func is not self.func and name in gone and left and left <= gone:
+                return True
+        return False
 
     def _helper_takes(self, item: Held, path: Path) -> bool:
         """Does a function that the exit calls release the object?"""
@@ -406,8 +513,8 @@ class Builder:
         for action in actions:
             kind, obj = releases(action.call)
             field = field_name(obj)
-            if not action.guard and (kind not in ('memory', 'skb')
-                                     or not outside(obj)):
+            if not _asks_for(action) and (kind not in ('memory', 'skb')
+                                          or not outside(obj)):
                 return False
             if kind == self.mapped and field in last:
                 if not re.search(r'\b%s\b' % re.escape(field), action.guard):
@@ -441,6 +548,11 @@ class Builder:
         mine |= {a.key for a in after.path.actions if alone and not
                  releases(a.call) and a.key not in wanted
                  and self._only_unmaps(a.call, True)}
+        if before is not None and not needed and not self.point.doubts \
+                and not self.point.between_dropped:
+            # all as at the exit before: the other one asks for what is there
+            mine |= {a.key for a in after.path.actions if alone
+                     and a.key not in wanted and self._sweeps(a.call)}
         theirs -= mine
         for item in self.point.between:
             theirs -= {k for k in theirs if k[:2] == (item.kind, item.obj)
@@ -450,10 +562,12 @@ class Builder:
             # what is stopped there was started on the way
             theirs = {k for k in theirs if k in wanted or k[0] != 'call'
                       or self._may_release(k[1].split('(')[0])}
+        theirs = {k for k in theirs if k in wanted or not (
+            self._first_behind(k[1]) or self._still_null(k[1]))}
         helped = {self._key(h) for h in needed if h.helped}
         due = {k for k in wanted - helped
                if k[:2] not in self.point.between_dropped}
-        if theirs == due:
+        if theirs == _asked_by(after.path, due):
             self.confirmed = True
             return wanted
         helpers = {k for k in theirs - due if self._ends_this(k)}
@@ -484,6 +598,8 @@ class Builder:
         for name, label in self.of._labels.items():
             if label.first.start > self.stmt.last.end:
                 path = self.of.path_of_label(name)
+                if self._retried(label):
+                    continue        # on the way of success
                 if path.end == 'return' and wanted <= path.keys \
                         or path.end == 'branches' and not (
                             path.keys & wanted):
@@ -493,15 +609,70 @@ class Builder:
             paths.append(('the exit at line %d' % later[0].stmt.first.line,
                           later[0].path))
         for name, path in paths:
-            for key in sorted(path.keys - wanted):
+            extra = sorted(path.keys - wanted)
+            for key in extra:
                 if not self._explained(key, later):
                     raise Refused(
                         '%s also does %s, which may be due here'
                         % (name, ' '.join(k for k in key[:2])))
+            if extra:
+                self._not_reset(name, path)
+
+    def _not_reset(self, name: str, path: Path) -> None:
+        """Refuse if a path empties a place that was filled before the map."""
+        places = {p for h in self.point.held for p in (h.obj, *h.others)}
+        for reset in path.resets:
+            place = text(strip(reset.left))
+            if text(strip(reset.right)) == 'NULL' \
+                    and place not in self.known_as | places \
+                    and place in self.point.filled:
+                raise Refused('%s also does %s, which may be due here'
+                              % (name, text(reset)))
+
+    def _retried(self, label: c.Label) -> bool:
+        """Does a jump lead back to the label?"""
+        return any(isinstance(x, c.Goto) and x.name == label.name
+                   and x.first.start > label.first.start
+                   for x in self.func.body.walk())
+
+    def _first_behind(self, obj: str) -> bool:
+        """Is it, or what a call gets, a local variable that gets its first
+        value behind the map?  Of a call's arguments, pointers tell."""
+        for name in re.findall(r'(?:^|[(,] ?)&?([A-Za-z_]\w*)(?=$|[,)])', obj):
+            var = self.func.locals.get(name)
+            if var is None or var.static or name in {
+                    p.name for p in self.func.params} \
+                    or name != obj and not var.type.pointers:
+                continue
+            given = [x for x in self.func.body.walk() if name in (
+                text(strip(x.left)) if isinstance(x, c.Assign) else
+                text(strip(x.arg)) if isinstance(x, c.Unary)
+                and x.op.strip('p') in ('&', '++', '--') else
+                x.name if isinstance(x, c.Variable) and x.init is not None
+                else '',)]
+            around = self._loops()
+            if given and all(x.first.start > self.stmt.last.end and not any(
+                    y in around for y in self.of.up.chain(x)) for x in given):
+                return True
+        return False
+
+    def _still_null(self, obj: str) -> bool:
+        """Is it a local variable that is NULL here?"""
+        value = self.point.assigned.get(obj)
+        return obj in self.func.locals and value is not None \
+            and text(value) == 'NULL'
+
+    def _nothing_mapped(self) -> bool:
+        """Is no mapping held here, as far as is known, nor a doubt?"""
+        return not self.point.doubts and self.rounds is None and not any(
+            h.kind == self.mapped or 'map' in h.kind for h in self.point.held)
 
     def _explained(self, key: tuple[str, ...], later: list[Exit]) -> bool:
         kind, obj = key[:2]
-        if kind == self.mapped and (obj in self.known_as or key[2]):
+        if self._first_behind(obj):
+            return True
+        if kind == self.mapped and (obj in self.known_as or key[2]
+                                    or self._nothing_mapped()):
             return True
         if key[2] and any(
                 p.kind == self.mapped and p.acquire.match(call.name)
@@ -519,8 +690,8 @@ class Builder:
                    for call in self.func.calls()):
                 return True
             calls = [x for x in self.func.calls() if text(x) == obj]
-            if calls and self._only_unmaps(calls[0], True) \
-                    and self._concerns_this(calls[0]):
+            if calls and self._only_unmaps(calls[0], True) and (
+                    self._concerns_this(calls[0]) or self._nothing_mapped()):
                 return True
             later = [e for e in later if not _RELEASING.search(name) or any(
                 k[0] == self.mapped and k[1] in self.names
@@ -613,7 +784,7 @@ class Builder:
                 continue
             path = self.of.path_of_label(name)
             keys = self._keys(path)
-            if path.end == 'return' and keys == wanted \
+            if path.end == 'return' and keys == _asked_by(path, wanted) \
                     and not retries(path) \
                     and not (self.begins and self._changes_more(path)) \
                     and all(not k[3] or self._still_known(k[3]) for k in keys):
@@ -633,14 +804,9 @@ class Builder:
     def _with_rounds(self, wanted: set[tuple[str, ...]]) -> NewExit:
         """Earlier rounds of a loop hold mappings: only a label that unmaps in
         a loop of its own will do, and only if there is just one."""
-        for above in self.of.up.chain(self.stmt):
-            if above is self.rounds:
-                break
-            if isinstance(above, (c.If, c.Switch)):
-                raise Refused(
-                    'only some rounds of the loop at line %d make this '
-                    'mapping, so no label is known to undo the earlier ones'
-                    % self.rounds.first.line)
+        asks = self._some_rounds()
+        rounds = Rounds(self.of, self.stmt, self.rounds, self.point,
+                        self.names, self.mapped)
         others = {k for k in wanted if k[2] != 'loop' and k[0] != self.mapped}
         singles = sum(k[0] == self.mapped and k[2] != 'loop' for k in wanted)
         found: dict[frozenset, str] = {}
@@ -649,18 +815,49 @@ class Builder:
             loops = [a for a in path.actions if a.loop is not None]
             direct = {a.key for a in path.actions if a.loop is None}
             unmaps = {k for k in direct if k[0] == self.mapped}
+            helpers = [a for a in path.actions if a.loop is None
+                       and not a.guard and rounds.undone_by(a.call)]
+            if helpers and label.first.start > self.stmt.last.end \
+                    and path.end == 'return' and not retries(path) \
+                    and not asks and not loops and not singles \
+                    and direct - {a.key for a in helpers} == {
+                        k for k in others if not any(
+                            rounds.released_by(a.call, k) for a in helpers)}:
+                found.setdefault(frozenset(path.keys), name)
             if label.first.start > self.stmt.last.end \
                     and path.end == 'return' and not retries(path) \
                     and any(self._unmaps(a) for a in loops) \
+                    and all(releases(a.call) or self._unmaps(a)
+                            or _RELEASING.search(a.call.name)
+                            or not isinstance(self.of.up.of(a.call), c.ExprStmt)
+                            for a in loops) \
                     and not any(_takes_failed(a.loop) for a in loops) \
+                    and not (asks and any(self._unmaps(a) and (
+                        not a.guard or a.key[3]) for a in loops)) \
                     and direct - unmaps == others and len(unmaps) in (
                         0, singles):
                 found.setdefault(frozenset(path.keys), name)
         if len(found) == 1:
             return self._goto([], next(iter(found.values())))
+        if asks:
+            raise Refused(
+                'only some rounds of the loop at line %d make this mapping, so '
+                'no label is known to undo the earlier ones'
+                % self.rounds.first.line)
         raise Refused(
             'mappings of earlier rounds of the loop at line %d have to be '
             'undone and no label does just that' % self.rounds.first.line)
+
+    def _some_rounds(self) -> bool:
+        """Is the mapping made in some rounds of the loop only?  Then what
+        unwinds them must ask which."""
+        for above in self.of.up.chain(self.stmt):
+            if above is self.rounds:
+                break
+            if isinstance(above, c.Switch) or isinstance(above, c.If) \
+                    and text(strip(above.cond)) not in self.of.known:
+                return True
+        return False
 
     def _unmaps(self, action: Action) -> bool:
         """Is it an unmap, or a call of a function that unmaps?"""
@@ -692,7 +889,8 @@ class Builder:
                 raise Refused(
                     '%s is overwritten by this mapping' % item.obj)
             if not (item.known or self.of.undo_of(item)) or item.loop or item.guard \
-                    and not self._still_known(item.guard):
+                    and not self._still_known(item.guard,
+                                              item.call.first.start):
                 raise Refused('no label undoes %s' % item)
             release = self._release_text(item)
             if release and item.guard and self.of.known.get(item.guard) is not True:
@@ -736,6 +934,8 @@ class Builder:
                 break
         else:
             out = [self._default_release(item)]
+        for name in re.findall(r'(?<![\w.>])[A-Za-z_]\w*', out[0]):
+            self._in_scope(name)
         if item.kind in ('skb', 'memory', 'page', 'exact pages', 'fragment',
                          'coherent memory', 'pool memory'):
             out += ['%s = NULL;' % o for o in dict.fromkeys(
@@ -765,8 +965,9 @@ class Builder:
             and text(strip(x.cond)) == test
             for x in self.of.up.chain(item.call))
 
-    def _still_known(self, guard: str) -> bool:
-        """Can a condition be tested again with the same outcome?"""
+    def _still_known(self, guard: str, since: int = 0) -> bool:
+        """Can a condition be tested again with the same outcome as it had at
+        a place of the function?"""
         calls = re.findall(r'(\w+)\(', guard)
         if re.search(r'\+\+|--|[^=!<>]=[^=]|#if|a case', guard) \
                 or any(not re.match('[A-Z][A-Z0-9_]*$', x) for x in calls):
@@ -776,6 +977,8 @@ class Builder:
             return False
         for node in self.func.body.walk():
             target = None
+            if node.last.end < since:
+                continue
             if isinstance(node, c.Assign):
                 target = strip(node.left)
             elif isinstance(node, c.Unary) and node.op.strip('p') in (
@@ -823,6 +1026,14 @@ class Builder:
             return 'skb_free_frag(%s);' % item.obj
         if item.kind == 'memory' and name.startswith('kmem_cache') and args:
             return 'kmem_cache_free(%s, %s);' % (args[0], item.obj)
+        if name == 'mempool_alloc' and args:
+            return 'mempool_free(%s, %s);' % (item.obj, args[0])
+        if item.kind == 'folio':
+            return 'folio_put(%s);' % item.obj
+        if item.kind == 'DMA-safe buffer' and args:
+            # nothing was received into it
+            return 'i2c_put_dma_safe_msg_buf(%s, %s, false);' % (item.obj,
+                                                                args[0])
         if item.kind == 'memory' and name.startswith('k') \
                 and not name.startswith('kv'):
             return '%s(%s);' % (self._kfree(item), item.obj)
@@ -883,6 +1094,10 @@ class Builder:
             self._unchanged(call.args[2 if found.group(1) == 'single' else 3])
             return 'dma_unmap_%s(%s, %s, %s, %s);' % (
                 found.group(1), args[0], item.obj, size, way)
+        if call.name == 'dma_map_single_attrs' and len(args) == 5:
+            self._unchanged(call.args[2])
+            return 'dma_unmap_single_attrs(%s, %s, %s, %s, %s);' % (
+                args[0], item.obj, args[2], args[3], args[4])
         if call.name == 'skb_frag_dma_map' and len(args) == 5:
             return 'dma_unmap_page(%s, %s, %s, %s);' % (
                 args[0], item.obj, args[3], args[4])
@@ -911,6 +1126,7 @@ class Builder:
         self._stays_in_loop()
         if before is None:
             self._covers(needed, wanted, set())
+            lines += self._set_by_all()
             return NewExit(lines + self.returned.statements(self.confirmed))
         copied = self._copied(before)
         self._covers(needed, wanted, {
@@ -944,12 +1160,42 @@ class Builder:
         for name in self.of._labels:
             path = self.of.path_of_label(name)
             texts = {text(a.call, True) for a in path.actions}
+            if self._on_the_way(name, target) and any(
+                    isinstance(x, c.Call) and text(x, True) in done
+                    for s in self._on_the_way(name, target)
+                    for x in s.walk()) and any(
+                    isinstance(s, c.Branches)
+                    for s in self._on_the_way(name, target)):
+                raise Refused('label %s does this and more' % name)
             if name != target and target in path.labels and done & texts \
                     and any(text(a.call, True) not in done
                             and a.key not in then
                             and not self._explained(a.key, later)
                             for a in path.actions):
                 raise Refused('label %s does this and more' % name)
+
+    def _set_by_all(self) -> list[str]:
+        """A state that every early exit of the function sets alike."""
+        sets = []
+        for node in self.func.body.body:
+            if not isinstance(node, c.If) or not ends_in_jump(node.then):
+                continue
+            sets.append({
+                text(x.expr, True) + ';' for x in _block(node.then)
+                if isinstance(x, c.ExprStmt) and isinstance(x.expr, c.Assign)
+                and x.expr.op == '=' and outside(text(strip(x.expr.left)))
+                and re.match(r'^(-?\d+|[A-Z]\w*|true|false)$',
+                             text(strip(x.expr.right)))})
+        return sorted(set.intersection(*sets)) if len(sets) > 1 else []
+
+    def _on_the_way(self, label: str, target: str) -> list[c.Stmt]:
+        """The statements between two labels of one block."""
+        block = self.of.up.of(self.of._labels[label])
+        stmts = block.body if isinstance(block, c.Block) else []
+        first, last = (next((i for i, s in enumerate(stmts) if s is x), -1)
+                       for x in (self.of._labels[label],
+                                 self.of._labels.get(target)))
+        return stmts[first:last] if 0 <= first < last else []
 
     def _stays_in_loop(self) -> None:
         """Refuse to leave a loop in a way that no exit in it does, if behind
@@ -1032,6 +1278,11 @@ class Builder:
                     is_log(expr.name) or PURE.match(expr.name)):
                 if not re.search('drop', text(expr)):
                     continue
+            elif isinstance(expr, c.Call) and releases(expr) is None \
+                    and not self.confirmed and _STARTS.search(expr.name):
+                raise Refused('the exit at line %d also does %s, which may be '
+                              'due to what it tests'
+                              % (before.stmt.first.line, text(expr)))
             if isinstance(expr, c.Assign) and re.match(
                     '-E[A-Z]+$', text(expr.right)) \
                     and not isinstance(strip(expr.left), c.Id):
@@ -1076,19 +1327,67 @@ def _under_lock(lines: list[str]) -> list[str]:
                                      if x not in empty]
 
 
-def _plain(cond: c.Expr) -> c.Expr:
-    """A condition without what only says how likely it is."""
-    cond = strip(cond)
-    if isinstance(cond, c.Call) and cond.name in ('likely', 'unlikely') \
-            and cond.args:
-        return strip(cond.args[0])
-    return cond
+def _asked_by(path: Path, keys: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """Keys as a path has them that asks whether something is there: it needs
+    not ask why it was taken, if it says of what is gone that it is."""
+    told = {text(strip(r.left)) for r in path.resets}
+    asks = {a.key[:2] for a in path.actions
+            if a.guard and not a.key[3] and a.key[1] in told}
+    return {(*k[:3], '') if k[:2] in asks else k for k in keys}
+
+
+def _asks_for(action: Action) -> bool:
+    """Is a release made only if what it is given is there?"""
+    given = {text(strip(a)).lstrip('&') for a in action.call.args}
+    return any(re.sub(r'^!IS_ERR(_OR_NULL)?\((.*)\)$|^!dma_mapping_error\(.*, '
+                      r'(.*)\)$|^(.*) (?:!=|>) (?:NULL|0)$',
+                      lambda m: next(x for x in m.groups()[1:] if x), term)
+               in given for term in action.guard.split(' && '))
+
+
+def _asked_before(of: Unwinder, call: c.Call) -> set[str]:
+    """The fields that must be set for a call to be made."""
+    out: set[str] = set()
+    base = releases(call)[1]
+    owner = re.sub(r'(->|\.)\w+$', '', base)
+
+    def fields(cond: c.Expr) -> set[str]:
+        return {x.name for x in cond.walk() if isinstance(x, c.Member)
+                and text(strip(x.base)) == owner}
+
+    for above in of.up.chain(call):
+        if isinstance(above, c.If) and call.first.start < above.then.last.end:
+            out |= fields(above.cond)
+        if isinstance(above, c.Block):
+            for stmt in above.body:
+                if stmt.first.start > call.first.start:
+                    break
+                if isinstance(stmt, c.If) and ends_in_jump(stmt.then) \
+                        and isinstance(plain(stmt.cond), c.Unary):
+                    out |= fields(stmt.cond)
+    return out
+
+
+def _block(stmt: c.Stmt) -> list[c.Stmt]:
+    return stmt.body if isinstance(stmt, c.Block) else [stmt]
+
+
+def _says_only(stmt: c.Stmt) -> bool:
+    """A message, or the errno?"""
+    expr = stmt.expr if isinstance(stmt, c.ExprStmt) else None
+    return isinstance(expr, c.Call) and is_log(expr.name) \
+        or isinstance(expr, c.Assign) and isinstance(strip(expr.left), c.Id) \
+        and bool(RESULT_NAME.match(strip(expr.left).name)) \
+        or isinstance(expr, c.Assign) and text(expr.right) in ('0', 'NULL')
 
 
 def _fits(taken: c.Call, given: c.Call) -> bool:
     """Pages of a higher order go back with their order, others without."""
     if taken.name == 'alloc_page' and given.name == 'put_page':
         return False        # nobody has taken a reference yet
+    if taken.name == 'i2c_get_dma_safe_msg_buf':
+        return len(given.args) == 3 and text(strip(given.args[1])) == text(
+            strip(taken.args[0])) and text(given.args[2]) == 'false'
     ordered = re.search('pages', taken.name) and 'page_pool' not in taken.name
     if releases(given) and releases(given)[0] == 'page':
         return bool(ordered) == bool(re.search('free_pages', given.name))
