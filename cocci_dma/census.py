@@ -300,8 +300,8 @@ _QUOTED = re.compile(r'`[^`]*`')
 _CODE = re.compile(
     r'[*&!~]*[A-Za-z_]\w*(?:(?:->|\.(?=\w))\w+|\[[^][]*\])*(?:\x01\x02?)?'
     r'|\b\d[\w.]*')
-#: Several variable parts in a row, each perhaps with a word that says what.
-_LIST = re.compile(r'(?:\b[a-z]+ )?…(?:(?:,| and| or)? (?:[a-z]+ )?…)+')
+#: Several variable parts in a row, perhaps with a word that says what.
+_LIST = re.compile(r'…(?:(?:(?:,| and| or) (?:[a-z]+ )?| )…)+')
 #: A last clause that only lists what there is: `; held here: memory …`.
 _DETAIL = re.compile(r'; [\w ]+: (?:[\w ]+ )?…$')
 
