@@ -15,6 +15,7 @@
 // Confidence: High
 // Copyright: (C) 2026 cocci-dma developers
 // Options: --no-includes --include-headers
+// Scope: file
 // Requires: 1.1.1
 // Keywords: dma_set_mask, dma_set_coherent_mask, dma_set_mask_and_coherent, pci_set_dma_mask, pci_set_consistent_dma_mask
 

@@ -229,6 +229,36 @@ def coccicheck(paths: Sequence[str], names: Sequence[str], kdir: str | None,
     return _finish(result, 0)
 
 
+@cli.command('census')
+@_common
+@_settings
+@click.option('--output', '-o', 'target', metavar='FILE',
+              type=click.Path(path_type=Path), default='census.html',
+              show_default=True)
+@click.option('--link', metavar='URL', help='Where sources are, such as '
+              'https://HOST/{path}#L{line} (default: in the files here).')
+def write_census(paths: Sequence[str], names: Sequence[str], kdir: str | None,
+                 config: Path | None, target: Path, link: str | None,
+                 **how: Any) -> int:
+    """Write a page for a browser: what there is to do in a tree, and where.
+
+    As for coccicheck, findings are no failure.
+    """
+    # Here: nothing else needs what this needs
+    from . import census
+    if link is not None:
+        census.require_link(link)
+    output.require(target)
+    settings = _config(config)
+    chosen = _chosen(names, settings)
+    with _running(settings, **how) as options:
+        options.cache = True
+        result = run.check(paths, chosen, options, kdir)
+    output.write(target, census.render(result, chosen, paths, link))
+    _err('%s: written\n' % target)
+    return _finish(result, 0)
+
+
 @cli.command('bench-driver')
 @click.argument('folders', metavar='DIR...', nargs=-1, required=True,
                 type=click.Path(path_type=Path))

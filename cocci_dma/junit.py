@@ -36,11 +36,11 @@ def render(result: Result, rules: Sequence[Rule]) -> str:
 def _failure(suite: ElementTree.Element, finding: Finding) -> None:
     place = '%s:%d:%d' % (finding.path, finding.line, finding.column)
     test = ElementTree.SubElement(
-        suite, 'testcase', classname=finding.rule, name=_text(place),
-        file=_text(finding.path), line=str(finding.line))
+        suite, 'testcase', classname=finding.rule, name=printable(place),
+        file=printable(finding.path), line=str(finding.line))
     failure = ElementTree.SubElement(test, 'failure', type=finding.severity,
-                                     message=_text(finding.message))
-    failure.text = _text('\n'.join(
+                                     message=printable(finding.message))
+    failure.text = printable('\n'.join(
         [place, *('%s:%d: %s' % (e.path, e.line, e.message)
                   for e in finding.evidence)]))
 
@@ -55,13 +55,7 @@ def _own(root: ElementTree.Element, result: Result) -> None:
     for number, said in enumerate(wrong, 1):
         test = ElementTree.SubElement(suite, 'testcase', classname='cocci-dma',
                                       name='run %d' % number)
-        ElementTree.SubElement(test, 'error', message=_text(said))
+        ElementTree.SubElement(test, 'error', message=printable(said))
     if not wrong:
         ElementTree.SubElement(suite, 'testcase', classname='cocci-dma',
                                name='every run came to its end')
-
-
-def _text(said: str) -> str:
-    """What XML can hold."""
-    return printable(said.encode('utf-8', 'surrogateescape')
-                     .decode('utf-8', 'replace'))

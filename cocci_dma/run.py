@@ -74,7 +74,8 @@ class Result:
     """What came of a run; edits and output only where the mode makes some.
 
     suppressed: findings that are not shown, and why.  notes: what the user
-    should know of the run itself.
+    should know of the run itself.  drivers: that of each file that was looked
+    at, by paths as they are shown; of several, the first.
     """
 
     tree: groups.Tree
@@ -84,6 +85,7 @@ class Result:
     coverage: Coverage = field(default_factory=Coverage)
     suppressed: list[Known] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    drivers: dict[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -653,6 +655,11 @@ class _Session:
         result.findings = [_shown(f, shown) for f in kept]
         result.suppressed = [replace(a, finding=_shown(a.finding, shown))
                              for a in allowed]
+        for work in self.works:
+            folder = os.path.dirname(next(iter(work.files)))
+            for path in work.files:
+                result.drivers.setdefault(
+                    shown(path), shown(os.path.join(folder, work.name)))
         named: dict[tuple[str, str], int] = {}
         for path, line, function in sorted(result.coverage.unparsed):
             named.setdefault((shown(path), function), line)

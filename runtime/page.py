@@ -10,23 +10,20 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import groupby
-from typing import Any, Iterator, Sequence
+from typing import Iterator, Sequence
 
-from cocci_dma import Trouble, findings, report
+from cocci_dma import findings, report, webpage
 
 from . import FOLDER, bench, ktap, table, verdict
 from .matrix import Row
 
 try:
-    import jinja2
     import markupsafe
     import pygments
     import pygments.formatters
     import pygments.lexers
 except ModuleNotFoundError as _missing:
-    raise Trouble('--html needs the Python module %s: run `make deps`, or '
-                  '`apt-get install python3-%s`'
-                  % (_missing.name, _missing.name)) from None
+    raise webpage.lacks(_missing) from None
 
 #: Different lines of an oracle that are shown: in the log, and above it.
 _LINES_OF_ORACLE = 8
@@ -117,12 +114,8 @@ def render(results: bench.Results, options: bench.Options) -> bytes:
     drivers = list(_drivers(results))
     cells = [cell for driver in drivers for form in driver.forms
              for cell in form.cells if cell]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True,
-        undefined=jinja2.StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, finalize=_printable)
-    environment.filters |= {'place': table.place, 'word': report.word}
-    page = environment.get_template('page.html').render(
+    return webpage.render(
+        FOLDER / 'page.html', {'place': table.place, 'word': report.word},
         drivers=drivers, places=_PLACES, states=STATES,
         counts=Counter(cell.state for cell in cells),
         problems=[cell for cell in cells if cell.row.problem],
@@ -131,13 +124,6 @@ def render(results: bench.Results, options: bench.Options) -> bytes:
                  in verdict.ORACLES.items() if any(
                      oracle in cell.row.verdict.said for cell in cells)},
         options=options, made=datetime.now(timezone.utc))
-    return page.encode('utf-8')
-
-
-def _printable(value: Any) -> Any:
-    """What goes into the page, without what HTML cannot hold."""
-    return type(value)(table.printable(value)) \
-        if isinstance(value, str) else value
 
 
 # --- From results to what is shown ------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from itertools import groupby
 from pathlib import Path
 from typing import Iterable, Sequence
@@ -125,5 +126,9 @@ def write_junit(rows: Iterable[Row], path: Path) -> None:
 
 
 def printable(said: str) -> str:
-    """What XML and HTML can hold, and shows where it stands."""
-    return ''.join(c for c in said if c in '\n\t' or c.isprintable())
+    """What XML and HTML can hold, and shows where it stands.
+
+    Bytes that are no UTF-8, which Python has as surrogates, become U+FFFD.
+    """
+    return ''.join(c for c in re.sub('[\ud800-\udfff]', '\ufffd', said)
+                   if c in '\n\t' or c.isprintable())

@@ -5,11 +5,8 @@ Made of boots that were recorded, and of text that tries to be markup.
 """
 from __future__ import annotations
 
-import html
-import json
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +19,7 @@ from cocci_dma import Trouble
 from cocci_dma.findings import Evidence, Finding
 from runtime import bench, case, forms, ktap, matrix, output, page, table
 from runtime import verdict
+from browser import contrast, look, require_readable
 from conftest import ROOT
 
 SAMPLE = case.read(ROOT / 'driver-sample')
@@ -288,76 +286,26 @@ def test_pipe(tmp_path: Path) -> None:
 
 # --- A browser --------------------------------------------------------------
 
-#: Shows the page in a frame as wide as a screen, and says what it sees.
-_LOOK = '''<!DOCTYPE html><body style="margin:0">
-<iframe style="border:0;width:%dpx;height:900px" srcdoc="%s"></iframe>
-<script>
-onload = () => {
-  const view = document.querySelector('iframe').contentWindow;
-  const page = view.document, style = one => view.getComputedStyle(one);
-  const all = pattern => [...page.querySelectorAll(pattern)];
+#: Follows a link, and says what is seen then.
+_LOOK = '''
   const run = page.querySelector('#run-3').parentElement;
   let patience = 40;
-  const tell = () => {
+  const see = () => {
     if (!run.open && --patience)
-      return setTimeout(tell, 50);
-    document.body.textContent = JSON.stringify({
-      stolen: [view.stolen, window.stolen].some(one => one),
-      sideways: page.documentElement.scrollWidth - view.innerWidth,
+      return setTimeout(see, 50);
+    tell({
       clipped: all('td a').filter(one => one.scrollWidth > one.clientWidth)
         .map(one => one.textContent),
-      page: style(page.documentElement).backgroundColor,
-      text: style(page.documentElement).color,
       cells: Object.fromEntries(all('td[class]').map(one => [
         one.className, [style(one).backgroundColor,
                         style(one.querySelector('a') || one).color]])),
-      small: Math.min(...all('body *').filter(one => one.innerText)
-        .map(one => parseFloat(style(one).fontSize))),
       opened: run.open,
       top: run.getBoundingClientRect().top,
     });
   };
   view.location.hash = '#run-3';
-  tell();
-};
-</script>'''
-
-
-def look(content: bytes, folder: Path, width: int, dark: bool
-         ) -> dict[str, Any]:
-    """What a browser shows of a page, without a network or a profile."""
-    browser = shutil.which('chromium')
-    assert browser, 'chromium is not on PATH: run `make deps`'
-    harness = folder / 'look.html'
-    harness.write_text(_LOOK % (width, html.escape(content.decode())),
-                       encoding='utf-8')
-    done = subprocess.run(
-        [browser, '--headless', '--disable-gpu', '--hide-scrollbars',
-         '--dump-dom', '--virtual-time-budget=5000',
-         '--user-data-dir=%s' % (folder / 'profile'),
-         '--window-size=%d,900' % width,
-         '--blink-settings=preferredColorScheme=%d' % (0 if dark else 1),
-         *(['--no-sandbox'] if os.geteuid() == 0 else []),
-         harness.as_uri()], capture_output=True, text=True, check=False,
-        timeout=120, env={**os.environ, 'HOME': str(folder)})
-    found = re.search(r'<body[^>]*>(\{.*\})</body>', done.stdout, re.S)
-    assert found, 'the browser shows nothing: ' + done.stderr[-2000:]
-    seen: dict[str, Any] = json.loads(html.unescape(found[1]))
-    return seen
-
-
-def _light(colour: str) -> float:
-    """The relative luminance of rgb(r, g, b), as WCAG has it."""
-    parts = [int(part) / 255 for part in re.findall(r'\d+', colour)[:3]]
-    red, green, blue = (part / 12.92 if part <= 0.04045
-                        else ((part + 0.055) / 1.055) ** 2.4
-                        for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _contrast(one: str, other: str) -> float:
-    dark, light = sorted((_light(one), _light(other)))
-    return (light + 0.05) / (dark + 0.05)
+  see();
+'''
 
 
 @pytest.mark.parametrize('dark', [False, True], ids=['light', 'dark'])
@@ -365,16 +313,13 @@ def _contrast(one: str, other: str) -> float:
 def test_in_a_browser(made: bytes, tmp_path: Path, width: int,
                       dark: bool) -> None:
     """It can be read at that width in that scheme, and its links work."""
-    seen = look(made, tmp_path, width, dark)
-    assert not seen['stolen']
-    assert seen['sideways'] <= 0 and seen['clipped'] == []
-    assert (_light(seen['page']) < 0.05) == dark
-    assert _contrast(seen['page'], seen['text']) > 7
+    seen = look(made, tmp_path, width, dark, _LOOK)
+    require_readable(seen, dark)
+    assert seen['clipped'] == []
     colours = seen['cells']
     assert {'pass', 'foretold', 'bad', 'seen'} <= set(colours)
     shown = [back for state, (back, _) in colours.items() if state != 'none']
     assert len(set(shown)) == len(shown)
     for state, (back, text) in colours.items():
-        assert state == 'none' or _contrast(back, text) >= 4.5, state
-    assert seen['small'] >= 10.5
+        assert state == 'none' or contrast(back, text) >= 4.5, state
     assert seen['opened'] and 0 <= seen['top'] < 900

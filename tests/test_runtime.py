@@ -449,7 +449,8 @@ def test_no_module_for_pages(tmp_path: Path, module: str) -> None:
     (tmp_path / (module + '.py')).write_text(
         'raise ModuleNotFoundError("no such module", name=__name__)\n')
     _in_trouble(_bench('--html', tmp_path / 'page.html', SAMPLE,
-                       PYTHONPATH=str(tmp_path)), '--html needs',
+                       PYTHONPATH=str(tmp_path)),
+                'a page needs the Python module ' + module,
                 'apt-get install python3-' + module)
     assert not (tmp_path / 'page.html').exists()
 
