@@ -53,7 +53,8 @@ class Facts:
                  known: dict[str, Fact] | None = None):
         self.words = frozenset(words)
         self.known = known if known is not None else {}
-        self._fragments = _fragments(self.words)
+        self._phrases = [word for word in self.words if '-' in word]
+        self._fragments = _fragments(self.words - {*self._phrases})
         self._fresh: set[str] = set()
 
     def of(self, path: str) -> Fact:
@@ -93,7 +94,8 @@ class Facts:
                     begin -= 1
                 found.add(text[begin:end])
                 at = text.find(fragment, max(end, at + 1))
-        return (word for word in self.words if word.encode() in found)
+        yield from (word for word in self.words if word.encode() in found)
+        yield from (word for word in self._phrases if word.encode() in text)
 
 
 _NAME_BYTES = frozenset(b'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'
@@ -113,6 +115,12 @@ def _fragments(words: Iterable[str]) -> list[bytes]:
                           for i in range(len(word) - size + 1)}:
                 count[piece] = count.get(piece, 0) + 1
         best = max(sorted(count), key=count.__getitem__)
+        held = [word for word in left if best in word]
+        # the longer, the fewer places to look at in vain
+        for piece in (held[0][i:j] for i in range(len(held[0]))
+                      for j in range(i + len(best) + 1, len(held[0]) + 1)):
+            if len(piece) > len(best) and all(piece in word for word in held):
+                best = piece
         chosen.append(best.encode())
         left = {word for word in left if best not in word}
     return chosen

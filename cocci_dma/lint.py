@@ -264,9 +264,8 @@ class Lint:
         def one(bundle: tuple[Rule, list[int]]) -> None:
             rule, numbers = bundle
             with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-                told = self._cut(Path(folder, 'cut'), Path(folder, 'whole'),
-                                 rule, {n: works[n] for n in numbers},
-                                 answers)
+                told = self._cut(Path(folder, 'cut'), rule,
+                                 {n: works[n] for n in numbers}, answers)
                 for n in numbers:
                     if told.get(n) != answers[n].events[rule.name]:
                         self._whole(Path(folder, str(n)), rule, works[n],
@@ -281,8 +280,7 @@ class Lint:
         for _ in parallel(self._spatch.live, self._jobs, one, bundles):
             pass
 
-    def _cut(self, few: Path, whole: Path, rule: Rule,
-             works: dict[int, groups.Work],
+    def _cut(self, few: Path, rule: Rule, works: dict[int, groups.Work],
              answers: dict[int, Answer]) -> dict[int, list[Event]]:
         """By driver, what spatch tells when it sees but the places."""
         told: dict[int, list[Event]] = {n: [] for n in works}
@@ -295,17 +293,17 @@ class Lint:
             if not all(path in work.files for path in lines):
                 return {}
             drivers.append(Group(tuple(lines), tuple(work.files)))
-            for path, file in work.files.items():
-                _write(whole / path, file.content)
-                if path in lines:
-                    _write(few / path, file.content
-                           if rule.name in answers[n].whole
-                           else cut.functions(file.content, lines[path]))
+            for path, places in lines.items():
+                content = work.files[path].content
+                _write(few / path, content if rule.name in answers[n].whole
+                       else cut.functions(content, places))
         run = self._spatch.run(rule, 'report', str(few), drivers,
-                               whole=str(whole))
+                               whole=self._tree.base)
         if run.timed_out or run.failure or run.unparsed:
             return {}
         for event in run.events:
+            if event['path'] not in owner:
+                return {}
             told[owner[event['path']]].append(event)
         return told
 
