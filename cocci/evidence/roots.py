@@ -370,7 +370,8 @@ def _own(driver: Driver, root: Root, func: c.Function) -> Way:
 
     struct = driver.struct(root.owner)
     if struct.path.endswith('.h') and any(
-            re.search(r'\b%s\b' % root.member, _text(user))
+            root.member in _text(user)
+            and re.search(r'\b%s\b' % root.member, _text(user))
             for user in _shared(struct.path, tuple(driver.paths))):
         return unknown('which other drivers use, too')
     places = []
@@ -483,8 +484,8 @@ def _unread(driver: Driver, func: c.Function) -> Iterator[Way]:
         applied = source.applied.get(func.name)
         if not applied:
             continue
-        inside = [f for f in source.all_functions() if func.name in f.words
-                  and f.body is not None]
+        inside = [f for f in source.functions_naming(func.name)
+                  if f.body is not None]
         read = {node.first.start for f in inside
                 for node in f.mentions(func.name)}
         read |= {node.first.start for call in source.toplevel_calls
@@ -508,7 +509,7 @@ def _from_neighbours(driver: Driver, func: c.Function) -> Iterator[Way]:
     word = re.compile(r'\b%s\b' % re.escape(func.name))
     for header in headers:
         for path in _shared(header, tuple(driver.paths)):
-            if word.search(_text(path)):
+            if func.name in _text(path) and word.search(_text(path)):
                 yield Way(UNKNOWN, '%s names %s(), and is no part of the '
                           'driver' % (path, func.name), func.path,
                           func.name_token.line)
