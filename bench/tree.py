@@ -51,21 +51,24 @@ Place = tuple[str, int]
 
 @dataclass
 class Measured:
-    """One run of a command: what it said, and what it cost with children."""
+    """One run of a command: what it said, and what it cost with children;
+    memory: bytes, of the largest process."""
 
     code: int
     out: str
     err: str
     wall: float
     cpu: float
+    memory: int = 0
 
 
-def measure(command: list[str], cwd: Path) -> Measured:
+def measure(command: list[str], cwd: Path,
+            env: dict[str, str] | None = None) -> Measured:
     """Run a command to its end."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
         process = subprocess.Popen(command, cwd=cwd, stdout=out, stderr=err,
-                                   stdin=subprocess.DEVNULL)
+                                   stdin=subprocess.DEVNULL, env=env)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -74,7 +77,7 @@ def measure(command: list[str], cwd: Path) -> Measured:
             stream.seek(0)
             said.append(stream.read().decode('utf-8', 'replace'))
     return Measured(process.returncode, said[0], said[1], wall,
-                    usage.ru_utime + usage.ru_stime)
+                    usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
 
 
 class Bench:

@@ -16,6 +16,8 @@ from typing import Iterable, Iterator, NamedTuple
 
 from . import source
 
+from evidence import kbuild  # from cocci/: see the package's __init__
+
 #: (size, time of last change in ns, inode); None: there is no such file.
 Signature = tuple[int, int, int] | None
 
@@ -76,12 +78,12 @@ class Facts:
         try:
             file = source.read(path)
         except source.Unusable as why:
-            return Fact(now, includes=tuple(_includes(
-                Path(path).read_bytes())), problem=str(why))
+            return Fact(now, includes=kbuild.includes(
+                Path(path).read_bytes()), problem=str(why))
         text = file.content
         return Fact(now, hashlib.sha1(file.original).digest(),
                     len(file.original), source.count_functions(text),
-                    frozenset(self._words_in(text)), tuple(_includes(text)))
+                    frozenset(self._words_in(text)), kbuild.includes(text))
 
     def _words_in(self, text: bytes) -> Iterator[str]:
         found: set[bytes] = set()
@@ -124,18 +126,3 @@ def _fragments(words: Iterable[str]) -> list[bytes]:
         chosen.append(best.encode())
         left = {word for word in left if best not in word}
     return chosen
-
-
-_INCLUDE = re.compile(rb'[ \t]*#[ \t]*include[ \t]*("[^"\n]+"|<[^>\n]+>)')
-
-
-def _includes(text: bytes) -> dict[str, None]:
-    """What is included, as it is written, in order, each once."""
-    found: dict[str, None] = {}
-    at = text.find(b'include')
-    while at >= 0:
-        line = _INCLUDE.match(text, text.rfind(b'\n', 0, at) + 1)
-        if line:
-            found[line[1].decode('latin-1')] = None
-        at = text.find(b'include', at + 7)
-    return found

@@ -251,7 +251,7 @@ class Driver:
         if name not in self._definitions:
             self._definitions[name] = [
                 func for source in self.files_naming(name)
-                for func in source.all_functions() if func.name == name]
+                for func in source.functions_called(name)]
         return self._definitions[name]
 
     def _named(self, kind: str, key: str) -> Any:
@@ -401,9 +401,8 @@ class Driver:
             return self._mentions_of[name]
         out: list[Place] = []
         for source in self.files_naming(name):
-            for func in source.all_functions():
-                if name not in func.words or not func.body \
-                        or name in func.locals:
+            for func in source.functions_naming(name):
+                if not func.body or name in func.locals:
                     continue
                 out += [Place(source.path, func, node)
                         for node in func.mentions(name)]
@@ -421,8 +420,8 @@ class Driver:
         """Where a name stands in code without a syntax tree."""
         word = re.compile(r'\b%s\b' % re.escape(name))
         for source in self.files_naming(name):
-            for func in source.all_functions():
-                if name in func.words and func.body is None:
+            for func in source.functions_naming(name):
+                if func.body is None:
                     yield Root('unknown', '%s, which could not be parsed'
                                % func.name, source.path, func.first.line)
             for macro in source.macros.values():

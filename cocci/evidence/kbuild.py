@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import stat
 from typing import Iterable, Iterator, NamedTuple
 
 # How far above a source its Kbuild file may be: `foo-y := hw/rev2/core.o`
@@ -170,7 +171,10 @@ def _inside(path: str, folder: str) -> bool:
 def _plain_file(path: str) -> bool:
     """Is there a file, with no symbolic link between it and its folder?"""
     looked_in.add(os.path.dirname(path))
-    return os.path.isfile(path) and not os.path.islink(path)
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _kbuild_files(folder: str) -> list[str]:
@@ -332,8 +336,18 @@ def _folder_named(word: str, folder: str, top: str | None) -> str | None:
 
 # --- Includes ---------------------------------------------------------------
 
-_INCLUDE = re.compile(
-    r'^[ \t]*#[ \t]*include[ \t]*("[^"\n]+"|<[^>\n]+>)', re.M)
+_INCLUDE = re.compile(rb'include[ \t]*("[^"\n]+"|<[^>\n]+>)')
+_DIRECTIVE = re.compile(rb'[ \t]*#[ \t]*')
+
+
+def includes(text: bytes) -> tuple[str, ...]:
+    """What is included, as it is written, in order, each once."""
+    names: dict[str, None] = {}
+    for found in _INCLUDE.finditer(text):   # a search by the word is quick
+        begin = text.rfind(b'\n', 0, found.start()) + 1
+        if _DIRECTIVE.fullmatch(text, begin, found.start()):
+            names[found[1].decode('latin-1')] = None
+    return tuple(names)
 
 
 @functools.lru_cache(maxsize=65536)
@@ -341,7 +355,12 @@ def _included_names(path: str) -> tuple[str, ...]:
     """What a file includes, as it is written: `"foo.h"`, `<foo.h>`."""
     if path in known_includes:
         return known_includes[path]
-    return tuple(dict.fromkeys(_INCLUDE.findall(_read(path))))
+    read_files.add(path)
+    try:
+        with open(path, 'rb') as stream:
+            return includes(stream.read())
+    except OSError:
+        return ()
 
 
 def _include_dirs(folder: str) -> tuple[str, ...]:

@@ -142,10 +142,9 @@ class Definitions:
             return
         self._done.add(name)
         for source in self.driver.files_naming(name):
-            for func in source.all_functions():
-                if name in func.words:
-                    for node in self._setting(func).get(name, ()):
-                        self._node(name, node, source, func)
+            for func in source.functions_naming(name):
+                for node in self._setting(func).get(name, ()):
+                    self._node(name, node, source, func)
             for var in source.globals.values():
                 for node in var.walk():
                     if name in _set_by(node):

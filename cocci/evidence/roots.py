@@ -372,7 +372,7 @@ def _by_macro(driver: Driver, root: Root, func: c.Function) -> Way:
 def set_elsewhere(driver: Driver, struct: c.Struct, member: str) -> bool:
     """May a field be set by another driver that includes its header?"""
     return struct.path.endswith('.h') and any(
-        re.search(r'\b%s\b' % member, _text(user))
+        member in _text(user) and re.search(r'\b%s\b' % member, _text(user))
         for user in _shared(struct.path, tuple(driver.paths)))
 
 
@@ -519,8 +519,8 @@ def _unread(driver: Driver, func: c.Function) -> Iterator[Way]:
         applied = source.applied.get(func.name)
         if not applied:
             continue
-        inside = [f for f in source.all_functions() if func.name in f.words
-                  and f.body is not None]
+        inside = [f for f in source.functions_naming(func.name)
+                  if f.body is not None]
         read = {node.first.start for f in inside
                 for node in f.mentions(func.name)}
         read |= {node.first.start for call in source.toplevel_calls
@@ -544,7 +544,7 @@ def _from_neighbours(driver: Driver, func: c.Function) -> Iterator[Way]:
     word = re.compile(r'\b%s\b' % re.escape(func.name))
     for header in headers:
         for path in _shared(header, tuple(driver.paths)):
-            if word.search(_text(path)):
+            if func.name in _text(path) and word.search(_text(path)):
                 yield Way(UNKNOWN, '%s names %s(), and is no part of the '
                           'driver' % (path, func.name), func.path,
                           func.name_token.line)
