@@ -185,3 +185,18 @@ def test_other_users_are_looked_for_in_the_original_tree(
     monkeypatch.setenv(kbuild.TREE_VARIABLE, str(folder))
     driver = kbuild.Driver('a', ('a.c',), ('x.h',))
     assert kbuild.other_users('x.h', driver) == [str(folder / 'b.c')]
+
+
+def test_variables_that_refer_to_themselves(tmp_path: Path) -> None:
+    """Once for each value would be more than there is time for."""
+    lines = ['KBUILD_CFLAGS := $(filter-out -a%d, $(KBUILD_CFLAGS))' % number
+             for number in range(40)]
+    (tmp_path / 'Kbuild').write_text('\n'.join([
+        'cflags-y := -g -I$(src)/inc $(KBUILD_CFLAGS)',
+        'KBUILD_CFLAGS := $(subst a,,$(cflags-y))', *lines,
+        'EXTRA_CFLAGS := $(KBUILD_CFLAGS)', 'obj-m := a.o']) + '\n')
+    (tmp_path / 'inc').mkdir()
+    (tmp_path / 'inc/x.h').write_text('int x;\n')
+    (tmp_path / 'a.c').write_text('#include <x.h>\n')
+    driver = kbuild.driver_of(str(tmp_path / 'a.c'))
+    assert driver.headers == (str(tmp_path / 'inc/x.h'),)

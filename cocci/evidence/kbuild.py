@@ -150,16 +150,23 @@ def _kernel_top(folder: str) -> str | None:
 
 
 def _expand(value: str, variables: dict[str, list[str]],
-            depth: int = 8) -> str:
-    """`value` with the references to variables of the same file replaced."""
-    if depth == 0 or '$' not in value:
+            within: frozenset[str] = frozenset()) -> str:
+    """`value` with the references to variables of the same file replaced.
+
+    within: the variables whose value it is part of.  What refers to itself,
+    as in `X := $(filter-out -g, $(X))`, means its other values.
+    """
+    if '$' not in value:
         return value
 
     def replace(found: re.Match[str]) -> str:
         name = found.group(1)
+        if name in within:
+            return ''
         if name not in variables:
             return found.group(0)
-        return _expand(' '.join(variables[name]), variables, depth - 1)
+        return _expand(' '.join(dict.fromkeys(variables[name])), variables,
+                       within | {name})
 
     return _REFERENCE.sub(replace, value)
 
@@ -203,7 +210,7 @@ def _parse(folder: str) -> _Kbuild | None:
     lists: dict[str, list[str]] = {}
     built: list[str] = []
     for name, values in variables.items():
-        value = _expand(' '.join(values), variables)
+        value = _expand(' '.join(values), variables, frozenset({name}))
         if _FLAGS.match(name):
             continue
         if _OBJ_LIST.match(name):
@@ -284,7 +291,7 @@ def _flags(folder: str) -> _Flags:
     variables = _makefile(folder).flags
     words = [word.strip('"\'') for name, values in variables.items()
              if _FLAGS.match(name) for value in values
-             for word in _words(value, variables)]
+             for word in _words(value, variables, frozenset({name}))]
     dirs: list[str] = []
     forced: list[str] = []
     for index, word in enumerate(words):
@@ -300,18 +307,20 @@ def _flags(folder: str) -> _Flags:
 
 
 def _words(value: str, variables: dict[str, list[str]],
-           depth: int = 8) -> Iterator[str]:
+           within: frozenset[str] = frozenset()) -> Iterator[str]:
     """The words of a value; of a variable that is set several times (in
-    branches, say) each value counts."""
+    branches, say) each value counts.  within: see _expand()."""
     for word in value.split():
         found = next((ref for ref in _REFERENCE.finditer(word)
-                      if ref[1] in variables), None) if depth else None
+                      if ref[1] in variables), None)
         if found is None:
             yield word
             continue
-        for text in dict.fromkeys(variables[found[1]]):
+        name = found[1]
+        for text in ([''] if name in within
+                     else dict.fromkeys(variables[name])):
             yield from _words(word[:found.start()] + text + word[found.end():],
-                              variables, depth - 1)
+                              variables, within | {name})
 
 
 def _folder_named(word: str, folder: str, top: str | None) -> str | None:
