@@ -8,7 +8,6 @@ is parsed when it is first asked for; one that cannot be parsed says so
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache, wraps
 from typing import Any, Callable, Iterator, NamedTuple, TypeVar
@@ -1189,68 +1188,16 @@ def _macro(words: str, line: int) -> Macro | None:
     return Macro(found[1], params, found[4], line)
 
 
-#: Characters; shorter files are cheap enough to be parsed as any other.
-_LONG = 200_000
-_COMMENT = re.compile(r'/\*[^*]*\*+(?:[^/*][^*]*\*+)*/|//[^\n]*')
-_CODE = re.compile(r'^[ \t]*[^#\s]', re.M)
-
-
-def _only_registers(text: str) -> bool:
-    """Is a long text nothing but directives of one line each?"""
-    if len(text) <= _LONG or '\\' in text:
-        return False
-    for found in _COMMENT.finditer(text):
-        if '#' in found[0] or '\n' in found[0] and text[text.rfind(
-                '\n', 0, found.start()) + 1:found.start()].strip():
-            return False
-    return not _CODE.search(_COMMENT.sub('', text))
-
-
-class _Registers(Mapping[str, Macro]):
-    """The macros of a header with nothing but `#define REGISTER 0x1234`: there
-    are some with a hundred thousand, of which a driver uses a few."""
-
-    def __init__(self, text: str):
-        self._text = text
-
-    @cached_property
-    def _all(self) -> dict[str, Macro]:
-        return SourceFile('', self._text, False).macros
-
-    def __getitem__(self, name: str) -> Macro:
-        at = self._text.rfind(name)
-        while at >= 0:
-            begin = self._text.rfind('\n', 0, at) + 1
-            line = self._text[begin:self._text.find('\n', at)].lstrip()
-            if line.startswith('#'):
-                kind, rest = directive(Token('pp', line, begin, at, 0, 0))
-                macro = _macro(rest, self._text.count('\n', 0, at) + 1) \
-                    if kind == 'define' else None
-                if macro and macro.name == name:
-                    return macro
-            at = self._text.rfind(name, 0, at)
-        raise KeyError(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all)
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-
 class SourceFile:
     """One C file or header, read as Latin-1."""
 
-    def __init__(self, path: str, text: str | None = None,
-                 brief: bool = True):
-        """brief: be so for lists of registers, which have no tokens then."""
+    def __init__(self, path: str, text: str | None = None):
         self.path = path
         if text is None:
             with open(path, encoding='latin-1', newline='') as handle:
                 text = handle.read()
         self.text = text
-        brief = brief and _only_registers(text)
-        self.raw = [] if brief else tokenize(text)
+        self.raw = tokenize(text)
         chosen: Selection = select(self.raw)
         self.dead = chosen.dead
         self.split = chosen.split
@@ -1260,7 +1207,7 @@ class SourceFile:
         self.structs: dict[str, Struct] = {}
         self.typedefs: dict[str, Type] = {}
         self.globals: dict[str, Variable] = {}
-        self.macros: dict[str, Macro] = _Registers(text) if brief else {}
+        self.macros: dict[str, Macro] = {}
         self.includes: list[tuple[str, Token]] = []
         self.prototypes: dict[str, list[Token]] = {}
         self.toplevel_calls: list[Call] = []
