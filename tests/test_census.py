@@ -196,7 +196,7 @@ def test_pages_tell_which_names_are_common() -> None:
     (b'/*\n' + b'x\n' * 5000 + b'Copyright 2001 */', 0),
     (b'', 0),
 ])
-def test_year(tmp_path: Path, result: Result, head: bytes, year: int) -> None:
+def test_year(result: Result, head: bytes, year: int) -> None:
     path = Path(result.tree.base, 'top.c')
     path.write_bytes(head)
     result.findings = [finding('top.c')]
