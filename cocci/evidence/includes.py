@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
 from typing import Iterator, NamedTuple
 
+from . import cparse as c
 from .conditions import Conditions
 from .clex import Token
 from .driver import Driver
@@ -49,7 +49,7 @@ def anchor(driver: Driver, path: str) -> bool:
                for name, token in source.includes)
 
 
-@lru_cache(maxsize=8)
+@c.once
 def missing(driver: Driver) -> tuple[Include, ...]:
     """The includes of headers that are neither the driver's, as far as they
     were found, nor the kernel's."""
@@ -59,16 +59,15 @@ def missing(driver: Driver) -> tuple[Include, ...]:
                and not _meant(driver, name)}
     return tuple(include for path in driver.paths
                  if any(name in driver.text_of(path) for name in unknown)
-                 for include in _included(driver, path)
+                 for include in _included(driver.file(path))
                  if include.name in unknown)
 
 
-@lru_cache(maxsize=1024)
-def _included(driver: Driver, path: str) -> tuple[Include, ...]:
+@c.once
+def _included(source: c.SourceFile) -> tuple[Include, ...]:
     """What a file includes on a current kernel, as far as that is known."""
-    source = driver.file(path)
     conditions = Conditions(source, frozenset())
-    return tuple(Include(path, name, token) for name, token in source.includes
+    return tuple(Include(source.path, name, token) for name, token in source.includes
                  if not any(b.live is False or b.live is None
                             and b.group.by_kernel
                             for b in conditions.around(token.line)))
@@ -78,7 +77,7 @@ def _all(driver: Driver, path: str) -> Iterator[Include]:
     """What a file includes, itself and by headers of the driver."""
     todo, seen = [path], {path}
     while todo:
-        for include in _included(driver, todo.pop()):
+        for include in _included(driver.file(todo.pop())):
             yield include
             found = [p for p in _meant(driver, include.name) if p not in seen]
             seen.update(found)
