@@ -39,10 +39,11 @@ CALLS = {
 }
 #: Folders of drivers/ for spatch: old and new drivers, alone and of many files
 FOLDERS = ('atm', 'dma/ti', 'message/fusion', 'mmc/host', 'net/ethernet/amd',
-           'net/ethernet/natsemi', 'scsi/aic7xxx', 'scsi/isci', 'scsi/snic')
+           'net/ethernet/natsemi', 'net/ethernet/nvidia', 'scsi/aic7xxx',
+           'scsi/gvp11.c', 'scsi/isci', 'scsi/snic')
 #: Rules that have nothing to find in this kernel: it has no pci_* wrappers,
-#: and no managed memory with the wrong lifetime
-IDLE = {'pci_dma_compat', 'dmam_lifetime'}
+#: no managed memory with the wrong lifetime, and tests that are right
+IDLE = {'pci_dma_compat', 'dmam_lifetime', 'dma_handle_test'}
 
 
 class Said(NamedTuple):
