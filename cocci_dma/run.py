@@ -705,12 +705,15 @@ def _require_parsed(result: Result, works: Iterable[groups.Work],
     """
     named = set(named)
     for work in works:
-        for path, file in work.files.items():
+        for path in work.files:
             shown = result.tree.shown(path)
+            if result.tree.absolute(path) not in named:
+                continue
             lost = {name for where, _, name in result.coverage.unparsed
                     if where == shown}
-            every = {name for name, _, _ in source.functions(file.content)}
-            if file.path in named and lost and every <= lost:
+            every = {name for name, _, _ in source.functions(
+                work.files[path].content)}
+            if lost and every <= lost:
                 result.coverage.failures.append(
                     '%s: spatch cannot parse any of it: is it C, and does it '
                     'compile?' % shown)

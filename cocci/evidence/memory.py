@@ -133,7 +133,8 @@ class Memories:
             return []
         index = next(i for i, p in enumerate(func.params)
                      if p.name == expr.name)
-        if self._depends(func, expr, through[0].node if through else expr):
+        if self._depends(func, expr, through[0].node if through else expr) \
+                or through and _by_state(func, through[0].node):
             return []
         out: list[Memory] = []
         for place in self.driver.calls_to(func):
@@ -254,3 +255,13 @@ def _target(call: c.Call, func: c.Function) -> str:
         if not isinstance(up, (c.Paren, c.Cast)):
             break
     return text(call)
+
+
+def _by_state(func: c.Function, node: c.Node) -> bool:
+    """Does a node stand in a branch that what is stored somewhere chooses?
+
+    In what state the callers call is not known.
+    """
+    return any(isinstance(above, c.If) and above.cond is not node
+               and any(isinstance(n, c.Member) for n in above.cond.walk())
+               for above in parents(func).chain(node))
