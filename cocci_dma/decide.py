@@ -57,7 +57,8 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
     The answer: events by rule; edits: rule -> [path, line] of what it would
     rewrite, for spatch to look at; whole: rules of which spatch must see
     whole files; failures by rule; unparsed: functions with one of the words;
-    outside: folders that were looked at besides.
+    outside: folders that were looked at besides, to see who includes what;
+    users: files of other drivers whose text was looked at.
     """
     files = job['files']
     driver = Driver(files, {path: source.read(path).content.decode('latin-1')
@@ -66,6 +67,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {'events': {}, 'edits': {}, 'whole': [],
                               'failures': {}}
     kbuild.looked_in.clear()
+    kbuild.users_told.clear()
     for name, confidence in job['rules']:
         decide = importlib.import_module('evidence.' + name).decide
         try:
@@ -88,6 +90,7 @@ def _answer(job: dict[str, Any]) -> dict[str, Any]:
             name, confidence, units, shown)]
     answer['unparsed'] = list(_unparsed(driver, job['words']))
     answer['outside'] = sorted(kbuild.looked_in)
+    answer['users'] = sorted(kbuild.users_told)
     return answer
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Callable, Iterable, Iterator, Sequence
 
-from . import cut, groups, spatch
+from . import Trouble, cut, groups, spatch
 from .cache import Cache
-from .facts import signature
+from .facts import Fact, Facts, signature
 from .process import Live, kill, parallel
 from .rules import Rule
 from .spatch import Group, Spatch, to_parse
@@ -42,6 +42,7 @@ class Answer:
     failures: dict[str, str] = field(default_factory=dict)
     timeouts: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
     edits: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     whole: list[str] = field(default_factory=list)
 
@@ -116,13 +117,15 @@ class Lint:
     """All that one run of `check` needs to answer for drivers."""
 
     def __init__(self, tree: groups.Tree, rules: Sequence[Rule],
-                 spatch: Spatch, cache: Cache, *, tool: str, scratch: str,
+                 spatch: Spatch, cache: Cache, facts: Facts, *, tool: str,
+                 scratch: str,
                  jobs: int, net: bool, time_limit: float,
                  progress: Callable[[int, int], None] | None):
         self._tree = tree
         self._rules = {rule.name: rule for rule in rules}
         self._spatch = spatch
         self._cache = cache
+        self._facts = facts
         self._tool = tool
         self._scratch = scratch
         self._jobs = jobs
@@ -131,14 +134,12 @@ class Lint:
         self._progress = progress
         self._folders: dict[str, bytes] = {}
 
-    def answers(self, works: Sequence[groups.Work],
-                digest: Callable[[str], bytes]) -> list[Answer]:
-        """Of each driver, what the rules tell.  digest: of a file's content,
-        by path relative to the tree's base."""
+    def answers(self, works: Sequence[groups.Work]) -> list[Answer]:
+        """Of each driver, what the rules tell."""
         every: list[Answer | None] = []
         keys = []
         for work in works:
-            keys.append(self._key(work, digest))
+            keys.append(self._key(work))
             every.append(self._kept(keys[-1]))
         todo = [n for n, answer in enumerate(every) if answer is None]
         todo.sort(key=lambda n: -works[n].size)
@@ -161,14 +162,13 @@ class Lint:
 
     # -- what is kept
 
-    def _key(self, work: groups.Work,
-             digest: Callable[[str], bytes]) -> tuple[Any, ...]:
+    def _key(self, work: groups.Work) -> tuple[Any, ...]:
         """What an answer depends on, but for what lies outside the driver."""
         return (self._tool, self._names(work), self._options,
                 signature(spatch.find()),
                 any('drivers/net/' in self._tree.absolute(path)
                     for path in work.files),
-                [(path, digest(path)) for path in work.files])
+                [(path, self._known(path).digest) for path in work.files])
 
     def _kept(self, key: tuple[Any, ...]) -> Answer | None:
         kept: tuple[Answer, bytes] | None = self._cache.get('answer', key)
@@ -181,23 +181,36 @@ class Lint:
             self._cache.put((answer, self._outside(answer)), 'answer', key)
 
     def _outside(self, answer: Answer) -> bytes:
-        """Changes when a file does in the folders that were looked at."""
-        return hashlib.sha1(b''.join(map(self._holds, answer.outside))
-                            ).digest()
+        """Changes with who includes what in the folders that were looked at,
+        and with the files of others that were read."""
+        found = hashlib.sha1(b''.join(map(self._holds, answer.outside)))
+        for path in answer.users:
+            found.update(self._known(path).digest)
+        return found.digest()
 
     def _holds(self, folder: str) -> bytes:
-        """A digest of the sources and Kbuild files in a folder."""
+        """A digest of what the sources in a folder include, and of its Kbuild
+        files."""
         if folder not in self._folders:
             found = hashlib.sha1(os.fsencode(folder))
             place = os.path.join(self._tree.base, folder)
             for name in sorted(os.listdir(place)
                                if os.path.isdir(place) else ()):
-                if name.endswith(('.c', '.h')) or name in ('Kbuild',
-                                                           'Makefile'):
-                    found.update(repr((name, signature(
-                        os.path.join(place, name)))).encode())
+                path = os.path.join(place, name)
+                if name in ('Kbuild', 'Makefile'):
+                    found.update(repr((name, signature(path))).encode())
+                elif name.endswith(('.c', '.h')):
+                    found.update(repr((name, self._known(path).includes)
+                                      ).encode())
             self._folders[folder] = found.digest()
         return self._folders[folder]
+
+    def _known(self, path: str) -> Fact:
+        """The facts of a file; none, when there is no such file."""
+        try:
+            return self._facts.of(os.path.join(self._tree.base, path))
+        except Trouble:
+            return Fact(None)
 
     # -- deciding
 
@@ -350,6 +363,7 @@ def _add(answer: Answer, told: dict[str, Any]) -> None:
     answer.unparsed |= {(path, line, name)
                         for path, line, name in told['unparsed']}
     answer.outside = sorted({*answer.outside, *told['outside']})
+    answer.users = sorted({*answer.users, *told['users']})
     answer.edits |= {name: [(path, line) for path, line in edits]
                      for name, edits in told['edits'].items()}
     answer.whole += told['whole']

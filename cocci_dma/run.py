@@ -269,10 +269,10 @@ def _check(session: _Session, rules: Sequence[Rule],
     others = [rule for rule in rules if not rule.decides]
     result = session.result
     lint = Lint(session.tree, decided, session.spatch, session.cache,
-                tool=session.tool, scratch=session.scratch,
+                session.facts, tool=session.tool, scratch=session.scratch,
                 jobs=options.jobs, net=options.net,
                 time_limit=options.time_limit, progress=options.progress)
-    answers = lint.answers(session.works, session.digest)
+    answers = lint.answers(session.works)
     findings: list[Finding] = []
     fixes: list[tuple[groups.Work, str, int]] = []
     for work, answer in zip(session.works, answers):
@@ -557,18 +557,18 @@ class _Session:
         known = ('facts', sorted(map(os.path.realpath, self._paths)),
                  sorted({word for rule in rules for word in rule.keywords}
                         | also), self.tool)
-        self._facts = Facts(known[2], lasting.get(*known))
-        before = dict(self._facts.known)
-        self.tree, drivers = groups.find(self._paths, kdir, self._facts,
+        self.facts = Facts(known[2], lasting.get(*known))
+        self._keep_facts = lambda: lasting.put(self.facts.known, *known)
+        self._kept = dict(self.facts.known)
+        self.tree, drivers = groups.find(self._paths, kdir, self.facts,
                                          lasting)
         if options.shard is not None:
             drivers = groups.shard(self.tree, drivers, *options.shard)
         self.result = Result(self.tree)
         self.works = list(groups.read(self.tree, drivers, list(rules),
-                                      self.result.coverage, self._facts,
+                                      self.result.coverage, self.facts,
                                       also))
-        if self._facts.known != before:
-            lasting.put(self._facts.known, *known)
+        self._keep()
         self._also = also
         self._lines: dict[str, list[str]] = {}
         self._held = contextlib.ExitStack()
@@ -583,18 +583,21 @@ class _Session:
                              verbose=self._options.verbose)
         return self
 
+    def _keep(self) -> None:
+        """Keep the facts for the next run, if there are new ones."""
+        if self.facts.known != self._kept:
+            self._keep_facts()
+            self._kept = dict(self.facts.known)
+
     def __exit__(self, *error: object) -> None:
         self._held.close()
+        self._keep()
         self.result.notes += self.cache.notes
         self.cache.close()
 
     def copy(self, part: _Part) -> _Copy:
         """A scratch copy whose runs are accounted for in `part`."""
         return _Copy(self.spatch, self.scratch, part)
-
-    def digest(self, path: str) -> bytes:
-        """Of the content of a file, by its path relative to base."""
-        return self._facts.of(self.tree.absolute(path)).digest
 
     def parallel(self, one: Callable[[_Item], _Made],
                  items: Iterable[_Item]) -> Iterator[_Made]:
@@ -681,7 +684,7 @@ class _Session:
             if work.words.isdisjoint(self._also):
                 continue
             for path in work.files:
-                fact = self._facts.of(self.tree.absolute(path))
+                fact = self.facts.of(self.tree.absolute(path))
                 if not fact.words.isdisjoint(self._also):
                     yield path, work.files[path].content.decode('latin-1')
 

@@ -31,6 +31,9 @@ TREE_VARIABLE = 'COCCI_DMA_TREE'
 looked_in: set[str] = set()
 read_files: set[str] = set()
 
+#: The files that other_users() has told: their text may have been looked at.
+users_told: set[str] = set()
+
 #: What the front door knows already: path -> what it includes, as written.
 known_includes: dict[str, tuple[str, ...]] = {}
 
@@ -669,6 +672,7 @@ def other_users(header: str, driver: Driver) -> list[str]:
     place = _place_of(header)
     looked_in.update(_near(os.path.dirname(place)))     # also for a kept answer
     users = [path for path in _users(place) if path not in own]
+    users_told.update(users)
     if os.path.isabs(header) or os.environ.get(TREE_VARIABLE):
         return users
     return [os.path.relpath(path) for path in users]
