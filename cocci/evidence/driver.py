@@ -483,10 +483,6 @@ class Driver:
                                 % func.name, func.path, func.name_token.line))]
         return list(out)
 
-    def reached_only_from(self, func: c.Function, *kinds: str) -> list[Root]:
-        """The roots that are of another kind; empty: proven."""
-        return [r for r in self.roots(func) if r.kind not in kinds]
-
     def direct_roots(self, func: c.Function) -> list[Root]:
         """How code outside the driver calls `func` itself."""
         if id(func) not in self._roots_of:

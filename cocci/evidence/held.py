@@ -627,18 +627,6 @@ def _hit(item: Held, gone: tuple[str, str]) -> bool:
 class _Effects(Walk):
     """A walk over a called function, whose own exits are of no interest."""
 
-    def _counted(self, found: Exit) -> bool:
-        """Does the function return how many rounds of the loop were done, so
-        that its callers see to the rest?"""
-        loop = next((x for x in self.of.up.chain(found.stmt)
-                     if isinstance(x, (c.Loop, c.Switch))), None)
-        last = self.of.func.body.body[-1]
-        value = strip(last.value) if isinstance(last, c.Return) else None
-        return isinstance(loop, c.Loop) and isinstance(value, c.Id) \
-            and any(isinstance(x, c.Unary) and x.op in ('++', 'p++')
-                    and text(strip(x.arg)) == value.name
-                    for x in loop.walk())
-
     def _passed(self, found: Exit) -> None:
         pass
 
