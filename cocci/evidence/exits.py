@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from . import cparse as c
 from .checks import ends_in_jump, parents
 from .driver import Driver, strip, text
-from .resources import (FILLERS, PURE, RESULT_NAME, VAGUE, VERBS, Held,
+from .resources import (ASKS, FILLERS, PURE, RESULT_NAME, VAGUE, VERBS, Held,
                         field_name, is_log, outside, releases)
 
 
@@ -548,7 +548,7 @@ def _failure_test(cond: c.Expr) -> bool:
         if cond.name in ('unlikely', 'WARN_ON', 'WARN_ON_ONCE', 'likely'):
             return bool(cond.args) and _failure_test(cond.args[0])
         return cond.name.startswith('IS_ERR') or 'error' in cond.name \
-            or not cond.name.startswith('is_')
+            or not ASKS.search(cond.name)
     if isinstance(cond, c.Unary) and cond.op == '!':
         return isinstance(strip(cond.arg), (c.Id, c.Member, c.Index, c.Call,
                                             c.Assign))

@@ -9,8 +9,9 @@ from . import cparse as c
 from .checks import Parents, ends_in_jump
 from .driver import Driver, strip, text
 from .exits import Exit, Path, Unwinder, releases_field
-from .resources import (CONVERTS, COUNTER, PAIRS, PURE, RESULT, VAGUE, VERBS,
-                        Held, argument, field_name, is_log, outside, releases)
+from .resources import (ASKS, CONVERTS, COUNTER, PAIRS, PURE, RESULT, VAGUE,
+                        VERBS, Held, argument, field_name, is_log, outside,
+                        releases)
 
 
 @dataclass
@@ -52,8 +53,6 @@ _LIST = re.compile(r'^(hlist_|llist_|list_)(add|del|move|splice|replace)\w*|'
 _STOPS = re.compile(r'^netif_(tx_)?stop_(all_|sub)?queues?$')
 #: Calls of the kernel's that by these words take something or change a state.
 _TAKING = frozenset(VERBS) - VAGUE - {'alloc', 'zalloc', 'map', 'begin'}
-#: Calls that only ask, whatever else their names say.
-_ASKS = re.compile(r'(^|_)(uses?|is|has|can|needs?|may|should|supports?)_')
 CONSUMES = re.compile(r'^(netif_rx\w*|netif_receive_skb|napi_gro_receive|'
                        r'ieee80211_(rx|tx_status)\w*|skb_queue_\w+|'
                        r'__skb_queue_\w+|dev_queue_xmit|usb_submit_urb)$')
@@ -477,7 +476,7 @@ class Walk:
                 or self.of.driver.macro(name) is not None:
             self._effects(call)
         elif {*name.lower().split('_')[:1], *name.lower().split('_')[-1:]} \
-                & _TAKING and not _ASKS.search(name):
+                & _TAKING and not ASKS.search(name):
             self._doubt(call)
 
     def _may_keep(self, call: c.Call, obj: str, depth: int) -> bool:
@@ -526,7 +525,7 @@ class Walk:
         else:
             result = ''
         names = self.of.counterparts(call.name)
-        if not names or _ASKS.search(call.name):
+        if not names or ASKS.search(call.name):
             return None
         if not result and self.of.vague(call.name) \
                 and not self.of.undoes(names):

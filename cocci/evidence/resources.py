@@ -167,6 +167,8 @@ PURE = re.compile(
     r'scsi_\w*(sglist|count|bufflen)|blk_rq_\w+|rq_data_dir|dev_to_node)$')
 #: Those of them that only are so if somebody takes their result.
 CONVERTS = re.compile(r'^(\w+_to_\w+|[A-Z][A-Z0-9_]*)$')
+#: Calls that only ask, whatever else their names say.
+ASKS = re.compile(r'(^|_)(uses?|is|has|can|needs?|may|should|supports?)_')
 RESULT_NAME = re.compile(
     r'^_?(ret|retval|err|error|rc|res|result|status|r|rval|ret_val|st|retv|'
     r'errcode|ecode|rv|rslt|val|reterr)\d?$')

@@ -1294,6 +1294,10 @@ class Builder:
                 if RESULT_NAME.match(strip(expr.left).name) or \
                         error_value(expr.right, self.func):
                     continue
+                if any(isinstance(x, c.Call) and self.of.driver.resolve(
+                        x.name, self.func) for x in expr.right.walk()):
+                    raise Refused('the exit at line %d also does %s' % (
+                        before.stmt.first.line, text(expr)))
             if isinstance(expr, c.Unary) and not re.search('drop|fail',
                                                            text(expr)):
                 continue
@@ -1303,6 +1307,7 @@ class Builder:
     def _goto(self, lines: list[str], label: str) -> NewExit:
         path = self.of.path_of_label(label)
         status = self.returned.status(path)
+        self._same_way(path, lines + status)
         gone = {key[1] for key in path.keys if key[0] == 'memory'}
         lines = [x for x in lines if not x.endswith(' = NULL;')
                  or x.split('->')[0] not in gone]
@@ -1314,6 +1319,26 @@ class Builder:
                                  dict.fromkeys(item.others)
                                  if outside(o) and o not in reset]
         return NewExit(lines + status + ['goto %s;' % label])
+
+    def _same_way(self, path: Path, lines: list[str]) -> None:
+        """Refuse the label of the exit before if it asks for a variable that
+        has another value here."""
+        before = self.point.before
+        if before is None or not isinstance(before.jump, c.Goto) \
+                or before.jump.name != path.labels[0]:
+            return
+        given = {x.split(' = ')[0] for x in lines if ' = ' in x}
+        held = {p for h in self.point.held for p in (h.obj, *h.others)}
+        asked = {name for a in path.actions
+                 for name in re.findall(r'[A-Za-z_]\w*', a.guard)}
+        for node in self.func.body.walk():
+            if before.stmt.last.end < node.first.start \
+                    < self.stmt.first.start and isinstance(node, c.Assign) \
+                    and isinstance(strip(node.left), c.Id) \
+                    and text(strip(node.left)) in asked - given - held:
+                raise Refused('label %s goes by %s, which has changed in line '
+                              '%d' % (before.jump.name, text(node.left),
+                                      node.first.line))
 
 
 def _under_lock(lines: list[str]) -> list[str]:
