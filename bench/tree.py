@@ -93,7 +93,7 @@ class Bench:
     def ours(self, rule: str) -> Measured:
         """`cocci-dma check` with one rule."""
         command = [str(ROOT / 'cocci-dma'), 'check', *self._absolute(), '--kdir',
-                   str(self.tree), '--rule', rule, '--format', 'json',
+                   str(self.tree), '--rule', rule, '--format', 'json', '--no-cache',
                    '--jobs', str(self._jobs)]
         return self._measure(rule, command)
 

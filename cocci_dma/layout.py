@@ -24,6 +24,8 @@ _TEXT = re.compile(rb'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\''
                    rb'|/\*.*?(?:\*/|$)|//.*')
 #: spatch's own `}else`
 _ELSE = re.compile(rb'^([ \t]*)\}else\b')
+#: and what it writes behind a branch without braces
+_BARE_ELSE = re.compile(rb'^([ \t]*)\t(.*;)else\b')
 #: After these a line may be broken.
 _BREAK = re.compile(rb', | [-+|&]{1,2} ')
 
@@ -59,7 +61,7 @@ def tidy(before: bytes, after: bytes) -> bytes:
                 moved = {}
             if was is not None:
                 line = _joined(out, rest, line)
-            line = _broken(line)
+            line = _BARE_ELSE.sub(rb'\1\t\2\n\1else', _broken(line))
             rest = was is None or line.count(b'\n') > 1
         calls.follow(was, line)
         out += line.splitlines(keepends=True)

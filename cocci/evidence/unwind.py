@@ -895,9 +895,12 @@ class Builder:
             release = self._release_text(item)
             if release and item.guard and self.of.known.get(item.guard) is not True:
                 guard = re.sub(r'!\(([\w>.-]+)\)', r'!\1', item.guard)
-                release = ['if (%s) %s' % (guard, release[0]
-                                           if len(release) == 1 else
-                                           '{ %s }' % ' '.join(release))]
+                other = lines[-1] if lines else ''
+                if guard.startswith('!') and other.startswith(
+                        'if (%s) ' % re.sub(r'^!\((.*)\)$|^!', r'\1', guard)):
+                    lines[-1] += ' else ' + NewExit(release).code
+                    continue
+                release = ['if (%s) %s' % (guard, NewExit(release).code)]
             lines += release
         return _under_lock(lines)
 
