@@ -16,9 +16,10 @@ wrapper and that still exist in a file of the same name, token by token: what
 people changed there for other reasons counts as a difference, too.
 
 "ours" is cocci-dma with the rules for wrappers and for masks, "wrappers" with
-the first alone (people kept many attempts at a narrower mask, which the second
-removes), "plain" is spatch alone with bench/plain/pci_dma_compat.cocci: every
-wrapper, with GFP_KERNEL for every allocation.
+the first alone; people kept many attempts at a narrower mask, which the second
+removes: so bodies are also compared with what it makes of mainline's.  "plain"
+is spatch alone with bench/plain/pci_dma_compat.cocci: every wrapper, with
+GFP_KERNEL for every allocation.
 
 The trees are Debian's packages linux-source-5.10 and -6.1, fetched once (see
 trees.py).
@@ -194,14 +195,20 @@ class Function:
     name: str
     old: list[str]
     human: list[str]
+    folded: list[str]           # the human's, after the rule for masks
     made: dict[str, list[str]]
 
     def equal(self, who: str) -> bool:
         return self.made[who] == self.human
 
+    def alike(self, who: str) -> bool:
+        """Equal but for attempts at a mask that people kept."""
+        return self.made[who] in (self.human, self.folded)
+
 
 def functions(old: dict[str, Code], new: dict[str, Code],
-              made: dict[str, dict[str, Code]]) -> Iterator[Function]:
+              folded: dict[str, Code], made: dict[str, dict[str, Code]]
+              ) -> Iterator[Function]:
     """Functions with a wrapper in the old tree that are still there."""
     for path, code in old.items():
         if path not in new:
@@ -210,9 +217,10 @@ def functions(old: dict[str, Code], new: dict[str, Code],
             if pci_dma_compat.WORDS.isdisjoint(body) \
                     or key not in new[path].bodies:
                 continue
-            yield Function(path, key[0], body, new[path].bodies[key], {
-                who: codes[path].bodies.get(key, [])
-                for who, codes in made.items()})
+            yield Function(path, key[0], body, new[path].bodies[key],
+                           folded[path].bodies.get(key, []),
+                           {who: codes[path].bodies.get(key, [])
+                            for who, codes in made.items()})
 
 
 # ------------------------------------------------------------------ GFP flags
@@ -288,6 +296,8 @@ def tell(made: dict[str, Converted], codes: dict[str, dict[str, Code]],
         for who in made)))
     print(row('bodies equal to mainline', *(
         share(sum(f.equal(who) for f in pairs), len(pairs)) for who in made)))
+    print(row('equal once the rule for masks saw mainline', *(
+        share(sum(f.alike(who) for f in pairs), len(pairs)) for who in made)))
     print(row('CPU s / wall s', *('%.0f / %.0f' % (r.cpu, r.wall)
                                   for r in made.values())))
     print(row('largest process, MB', *(r.memory for r in made.values())))
@@ -356,26 +366,30 @@ def main() -> int:
     old_top = trees.tree('5.10', args.old)
     new_top = trees.tree('6.1', args.new)
     paths = files_with_words(old_top)
+    still = [p for p in paths if (new_top / p).is_file()]
     made: dict[str, Converted] = {}
     wrappers = ('pci_dma_compat',)
     masks = ('dma_set_mask_and_coherent',)
-    for who, convert in (('ours', partial(ours, wrappers + masks)),
-                         ('wrappers', partial(ours, wrappers)),
-                         ('plain', plain)):
+    for who, convert, top, files in (
+            ('ours', partial(ours, wrappers + masks), old_top, paths),
+            ('wrappers', partial(ours, wrappers), old_top, paths),
+            ('plain', plain, old_top, paths),
+            ('mainline', partial(ours, masks), new_top, still)):
         kept = args.keep / who if args.keep else None
         if kept and args.reuse and kept.is_dir():
-            made[who] = Converted({p: read(kept / p) for p in paths})
+            made[who] = Converted({p: read(kept / p) for p in files})
             continue
         print('running: ' + who, file=sys.stderr, flush=True)
-        made[who] = timed(convert, old_top, paths, args.jobs)
+        made[who] = timed(convert, top, files, args.jobs)
         if kept:
             keep(made[who], kept)
+    folded = made.pop('mainline').texts
     old = {p: Code(p, read(old_top / p)) for p in paths}
-    new = {p: Code(p, read(new_top / p)) for p in paths
-           if (new_top / p).is_file()}
+    new = {p: Code(p, read(new_top / p)) for p in still}
     codes = {who: {p: Code(p, result.texts[p]) for p in paths}
              for who, result in made.items()}
-    pairs = list(functions(old, new, codes))
+    pairs = list(functions(old, new, {p: Code(p, text) for p, text
+                                      in folded.items()}, codes))
     tell(made, codes, old, pairs)
     tell_flags(pairs)
     if args.differences:
