@@ -60,6 +60,12 @@ identifier f = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa, kmalloc,
 @@
 f@p(...)
 
+@wait_site depends on worth@
+position p : script:python() { rule.sees("wait", p) };
+identifier f;
+@@
+f@p(...)
+
 // the declarations beside which a handle shall stand, as far as they match;
 // without a semicolon, a struct matches whatever is declared with it
 @declared_member@
@@ -122,7 +128,8 @@ v << declared_file_variable.v;
 rule.declares("global", "", v)
 
 @change@
-position p : script:python() { rule.converts("call", p) };
+position p : script:python() { rule.converts("call", p)
+                               or rule.converts("wait", p) };
 identifier f;
 @@
 f@p(...)
@@ -164,6 +171,8 @@ identifier managed = {devm_kmalloc, devm_kzalloc, devm_kcalloc,
 identifier release = {kfree, free_page, free_pages};
 identifier release_managed = {devm_kfree, devm_free_pages};
 identifier address = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa};
+identifier wait;
+expression list es;
 @@
 (
 - (T)alloc@p(...)
@@ -196,6 +205,11 @@ identifier address = {virt_to_bus, isa_virt_to_bus, virt_to_phys, __pa};
 // coherent memory is zeroed: a mark, the statement goes below
 - memset@p(...)
 + cocci_dma_zeroed()
+|
+// and here it is unmapped
++ cocci_dma_waits(handle,
+  wait@p(es)
++ )
 )
 
 // an integer that holds the pointer needs a cast
@@ -457,19 +471,64 @@ static T v = e;
 )
 
 // ----------------------------------------------------------------------------
-// A buffer for one transfer is mapped around the call that does it
+// A buffer for one transfer is mapped before the call that gets its address,
+// and unmapped behind it or behind the call that waits
 // ----------------------------------------------------------------------------
+
+@kept depends on patch@
+identifier h : script:python() { rule.adds("kept", h) };
+symbol cocci_dma_mapped;
+type T;
+position q;
+@@
+(
+h@q = cocci_dma_mapped;
+|
+h@q = (T)cocci_dma_mapped;
+)
+
+@script:python keeping@
+q << kept.q;
+h << kept.h;
+dev; size; cpu; direction; failure;
+@@
+where = ("kept", q[0].current_element, h)
+if rule.adds(*where):
+    coccinelle.dev = cocci.make_expr(rule.addition("dev", *where))
+    coccinelle.size = cocci.make_expr(rule.addition("size", *where))
+    coccinelle.cpu = cocci.make_expr(rule.addition("cpu", *where))
+    coccinelle.direction = cocci.make_expr(rule.addition("direction", *where))
+    coccinelle.failure = cocci.make_stmt(rule.addition("failure", *where))
+else:
+    cocci.include_match(False)
+
+@depends on patch@
+position kept.q;
+identifier kept.h;
+type T;
+expression keeping.dev, keeping.size, keeping.cpu, keeping.direction;
+statement keeping.failure;
+@@
+(
+- h@q = cocci_dma_mapped;
++ h = dma_map_single(dev, cpu, size, direction);
++ if (dma_mapping_error(dev, h)) failure
+|
+- h@q = (T)cocci_dma_mapped;
++ h = dma_map_single(dev, cpu, size, direction);
++ if (dma_mapping_error(dev, h)) failure
+)
 
 @transfer depends on patch@
 identifier h : script:python() { rule.adds("stream", h) };
-identifier g;
+identifier g != cocci_dma_waits;
 expression r;
 position q;
 @@
 (
-r = g@q(..., h, ...);
+r = g@q(..., <+... h ...+>, ...);
 |
-g@q(..., h, ...);
+g@q(..., <+... h ...+>, ...);
 )
 
 @script:python mapping@
@@ -498,12 +557,65 @@ statement mapping.failure;
 (
 + h = dma_map_single(dev, cpu, size, direction);
 + if (dma_mapping_error(dev, h)) failure
-r = g@q(..., h, ...);
-+ dma_unmap_single(dev, h, size, direction);
+r = g@q(...);
 |
 + h = dma_map_single(dev, cpu, size, direction);
 + if (dma_mapping_error(dev, h)) failure
-g@q(..., h, ...);
+g@q(...);
+)
+
+@ended depends on patch@
+identifier h : script:python() { rule.adds("ends", h) };
+identifier g;
+expression r;
+position q;
+@@
+(
+r = g@q(..., <+... h ...+>, ...);
+|
+g@q(..., <+... h ...+>, ...);
+)
+
+@script:python unmapping@
+q << ended.q;
+h << ended.h;
+g << ended.g;
+dev; size; direction;
+@@
+where = ("ends", q[0].current_element, h)
+if rule.adds(*where) and (g == "cocci_dma_waits"
+                          or not rule.addition("waits", *where)):
+    coccinelle.dev = cocci.make_expr(rule.addition("dev", *where))
+    coccinelle.size = cocci.make_expr(rule.addition("size", *where))
+    coccinelle.direction = cocci.make_expr(rule.addition("direction", *where))
+else:
+    cocci.include_match(False)
+
+@depends on patch@
+position ended.q;
+identifier ended.h;
+identifier g;
+expression r, e;
+expression unmapping.dev, unmapping.size, unmapping.direction;
+@@
+(
+  r =
+- cocci_dma_waits@q(h,
+  e
+- )
+  ;
++ dma_unmap_single(dev, h, size, direction);
+|
+- cocci_dma_waits@q(h,
+  e
+- )
+  ;
++ dma_unmap_single(dev, h, size, direction);
+|
+r = g@q(...);
++ dma_unmap_single(dev, h, size, direction);
+|
+g@q(...);
 + dma_unmap_single(dev, h, size, direction);
 )
 

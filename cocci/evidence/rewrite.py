@@ -242,7 +242,7 @@ class Rewrite:
         site = sites[0]
         func = site.func
         try:
-            how = transfer(self.driver, func, site, sites, uses, handle.name)
+            how = transfer(self.driver, func, site, sites, uses, handle)
         except NoStream as exc:
             message, node, path = exc.args
             raise Refused('streaming buffer `%s`: %s' % (obj.name, message),
@@ -260,19 +260,28 @@ class Rewrite:
             raise Refused(str(exc), func.path, site.call.first.line) from None
         dev = self._device(func, site.call, obj, None)
         name = handle.name
+        kept = handle.assigned_by(site) is not None
         unit.edits.append(Edit(
             'call', site.path, site.call.first, func.name,
             '%s() of a buffer for one transfer: map it with dma_map_single() '
             '(%s)%s' % (site.call.name, how.direction,
                         ', where it is not proven to sleep: ' + reason
                         if reason else ''),
-            {'handle': name}))
+            {'handle': 'cocci_dma_mapped' if kept else name}))
         unit.additions += handle.additions
-        unit.additions.append(Addition(
-            ('stream', func.name, name), func.path,
-            {'dev': dev, 'size': expression(size), 'cpu': text(site.address.base),
-             'direction': how.direction, 'failure': how.failure}))
-        unit.additions.append(Addition(('stream', name), func.path))
+        mapping = {'dev': dev, 'size': expression(size),
+                   'direction': how.direction}
+        shape = 'kept' if kept else 'stream'
+        unit.additions += [
+            Addition((shape, func.name, name), func.path, mapping | {
+                'cpu': text(site.address.base), 'failure': how.failure}),
+            Addition((shape, name), func.path),
+            Addition(('ends', func.name, name), func.path, mapping | {
+                'waits': name if how.wait is not None else ''}),
+            Addition(('ends', name), func.path)]
+        if how.wait is not None:
+            unit.edits.append(Edit('wait', site.path, how.wait.first, func.name,
+                                   '', {'handle': name}))
         self.include(unit, {func.path})
 
     def include(self, unit: Buffer, paths: set[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Iterator
 
 from . import cparse as c
-from .checks import graph, parents
+from .checks import ends_in_jump, graph, parents
 from .driver import Driver, strip
 from .flow import Step
 from .resources import PAIRS, PURE, is_log, releases
@@ -29,6 +29,13 @@ _WAITS = frozenset('''
 _WRITES = re.compile(r'^(regmap_(?!read)\w+|mem(cpy_to|set_)io|writes[bwlq]|'
                      r'(io)?write\w+_rep|outs[bwl]|(?!WRITE_ONCE$)[A-Z0-9_]*'
                      r'(WRITE|OUT|SET|CMD)[A-Z0-9_]*)$')
+#: What reads a register of a device.
+_READS = re.compile(r'^((__)?(raw_)?read[bwlq](_relaxed|_be)?|ioread\d+(be)?|'
+                    r'in[bwl](_p)?|in_[bl]e\d+|sbus_read[bwlq])$')
+#: What lets time pass, perhaps for the device.
+_TIME = re.compile(r'^(_*[mun]delay|[mu]?sleep\w*|usleep_range\w*|fsleep|'
+                   r'ssleep|schedule(_timeout\w*)?|io_schedule\w*|'
+                   r'cond_resched|cpu_relax|\w*wait_(event|for|on)\w*)$')
 _LOCKS = [pair for pair in PAIRS if pair.kind == 'lock']
 #: Functions of the driver are looked into so deep, one called by the other.
 _DEPTH = 4
@@ -58,9 +65,39 @@ def waiting(driver: Driver, func: c.Function, index: int) -> Waiting:
 
 def may_wait(driver: Driver, func: c.Function, step: Step) -> bool:
     """Is there a wait in a step of a function, or in what it calls?"""
-    return any(_called(driver, func, call, frozenset(),
-                       frozenset((func.name,))).waits
-               for call in step.calls())
+    return _polls(func, step) or any(
+        _called(driver, func, call, frozenset(), frozenset((func.name,))).waits
+        for call in step.calls())
+
+
+def always_waits(driver: Driver, func: c.Function, call: c.Call) -> bool:
+    """Does a call wait on every path, and start nothing behind that?"""
+    how = _called(driver, func, call, frozenset(), frozenset((func.name,)))
+    return how.always and how.unanswered is None
+
+
+def takes_time(driver: Driver, func: c.Function, step: Step) -> bool:
+    """Does a step let time pass, itself or in a function that it calls?"""
+    for call in step.calls():
+        callee = driver.resolve(call.name, func) if call.name else None
+        if _TIME.match(call.name) or callee is not None and any(
+                map(_TIME.match, callee.words)):
+            return True
+    return False
+
+
+def _polls(func: c.Function, step: Step) -> bool:
+    """Is a step the question to the device that keeps a loop going?"""
+    if step.kind != 'cond' or not any(_READS.match(call.name)
+                                      for call in step.calls()):
+        return False
+    loop = next((x for x in parents(func).chain(step.tree)
+                 if isinstance(x, c.Loop)), None)
+    if loop is None or any(
+            is_register(x.name) or _WRITES.match(x.name)
+            for x in loop.walk() if isinstance(x, c.Call)):
+        return False            # it moves data, or starts anew
+    return isinstance(step.stmt, c.Loop) or ends_in_jump(step.stmt.then)
 
 
 def _of(driver: Driver, func: c.Function, indexes: frozenset[int],
@@ -124,11 +161,12 @@ class _Function:
                 (call for call, how in calls if how.unanswered), None)
             found.starts |= start is not None or any(
                 how.starts for _, how in calls)
-            if any(how.waits for _, how in calls):
+            polls = _polls(self.func, step)
+            if polls or any(how.waits for _, how in calls):
                 waits.add(id(step))
             if start is not None:
                 starts.append((step, start))
-            elif any(how.always and self._certain(call)
+            elif polls or any(how.always and self._certain(call)
                      for call, how in calls):
                 answers.add(id(step))
         found.waits = bool(waits)
