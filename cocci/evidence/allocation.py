@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from . import cparse as c
-from .checks import graph
+from .checks import graph, out_of_scope
 from .driver import Driver, strip, text
 from .gfp import Gfp, decide
 from .reach import Definitions, Reach
@@ -139,7 +139,12 @@ class Size:
                          else self._value(arg, func, base))
         if len(parts) == 1 and re.fullmatch(r'\([^()]*\)', parts[0]):
             parts = [parts[0][1:-1]]
-        return self._fill(parts)
+        size = self._fill(parts)
+        gone = out_of_scope(func, size, free)
+        if gone:
+            raise Unfit('its size `%s` needs %s, a variable of a block that is '
+                        'over where it is freed' % (size, gone))
+        return size
 
     def _fill(self, parts: list[str]) -> str:
         size = self.form.size
@@ -378,7 +383,7 @@ class Size:
         """The argument of sizeof: only its type matters."""
         if isinstance(expr, c.TypeArg):
             return str(expr.type)
-        if func is self.func:
+        if func is self.func and not out_of_scope(func, text(expr), self.free):
             return text(expr)
         if text(expr) == '*' + text(self.pointer):
             return '*' + text(self.freed)

@@ -109,6 +109,22 @@ def graph(func: c.Function) -> Graph:
     return Graph(func)
 
 
+def out_of_scope(func: c.Function, words: str, node: c.Node) -> str:
+    """The first name in `words` of a variable whose block does not hold a node
+    of the function; ''."""
+    names = set(re.findall(r'(?<![\w.>])[A-Za-z_]\w*', words))
+    above = parents(func)
+    around = {id(x) for x in above.chain(node)}
+    seen: dict[str, bool] = {}
+    for decl in func.body.walk():
+        if isinstance(decl, c.Decl):
+            for var in decl.variables:
+                if var.name in names:
+                    seen[var.name] = seen.get(var.name, False) \
+                        or id(above.of(decl)) in around
+    return next((name for name, inside in seen.items() if not inside), '')
+
+
 def norm(expr: c.Expr | None) -> str:
     """An lvalue's text; all elements of an array count as one."""
     plain = text(strip(expr)).replace('++', '').replace('--', '')

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from . import cparse as c
 from .buffer import Refused, Site, called, lvalue
-from .checks import graph, parents
+from .checks import graph
 from .driver import Driver, Object, strip, text
-from .pointer import Pointers, Use
-from .reach import Definitions
-from .sink import NotDevice, goes_to_device, is_register
+from .pointer import Use
+from .sink import NotDevice, Sinks
 
 _DOES_DMA = ('dma_set_mask', 'dma_set_coherent_mask', 'pci_set_master',
              'pci_set_dma_mask', 'dma_alloc_', 'dma_map_', 'pci_map_',
@@ -109,13 +108,12 @@ def _tested(use: Use) -> None:
         todo += [s for s, _ in step.next]
 
 
-def device_sinks(driver: Driver, definitions: Definitions, pointers: Pointers,
-                 sites: list[Site]) -> None:
+def device_sinks(sinks: Sinks, sites: list[Site]) -> None:
     """Refuse unless a device gets the address, and nobody else."""
     proof = False
     for site in sites:
         try:
-            proof |= goes_to_device(driver, definitions, pointers, site)
+            proof |= sinks.goes_to_device(site)
         except NotDevice as exc:
             raise Refused(str(exc), site.path, site.call.first.line) \
                 from None
@@ -123,20 +121,15 @@ def device_sinks(driver: Driver, definitions: Definitions, pointers: Pointers,
         raise Refused('no place was found where a device gets this address '
                       '(it is only printed or compared)')
     phys = next((s for s in sites if 'bus' not in s.call.name), None)
+    driver = sinks.driver
     if phys is not None and not driver.files_with(*_DOES_DMA) \
-            and not any(_is_programmed(driver, s) for s in sites):
+            and not driver.files_with('pci_driver') \
+            and not (sinks.direct and any(id(s.call) in sinks.programmed
+                                          for s in sites)):
         raise Refused('%s() is no proof of DMA, and the driver nowhere uses '
                       'the DMA API or sets a DMA mask: firmware may want the '
                       'physical address' % phys.call.name, phys.path,
                       phys.call.first.line)
-
-
-def _is_programmed(driver: Driver, site: Site) -> bool:
-    """Is it written to a register, or in a driver for a PCI device?"""
-    if driver.files_with('pci_driver'):
-        return True
-    return any(isinstance(up, c.Call) and is_register(up.name)
-               for up in parents(site.func).chain(site.call))
 
 
 def _names(tree: c.Node, pointer: str) -> bool:

@@ -14,7 +14,7 @@ from . import cparse as c
 from .allocation import (ALLOCATIONS, PAGES, Size, Unfit, expression,
                          flags_of)
 from .buffer import Buffer, Refused, Site, devm, lvalue
-from .checks import Parents, graph, parents
+from .checks import Parents, graph, out_of_scope, parents
 from .dmadevice import Devices, NoDevice
 from .dmamask import limit, masks
 from .driver import Driver, Object, strip, text
@@ -304,9 +304,14 @@ class Rewrite:
         if isinstance(core, c.Member):
             container = core.base
         try:
-            return self.devices.at(func, node, container)
+            dev = self.devices.at(func, node, container)
         except NoDevice as exc:
             raise Refused(str(exc), func.path, node.first.line) from None
+        gone = out_of_scope(func, dev, node)
+        if gone:
+            raise Refused('%s is a variable of a block that does not reach '
+                          'here' % gone, func.path, node.first.line)
+        return dev
 
     def _size(self, use: Use) -> Size:
         try:

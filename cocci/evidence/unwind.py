@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 
 from . import cparse as c
-from .checks import ends_in_jump
+from .checks import ends_in_jump, out_of_scope
 from .driver import strip, text
 from .exits import (Action, Exit, Path, Unwinder, error_value,
                     releases_field)
@@ -951,13 +951,9 @@ class Builder:
     def _in_scope(self, name: str) -> None:
         """Refuse if the variable is one of a block that is over."""
         found = re.match(r'\w+', name.lstrip('*&('))
-        around = {id(x) for x in self.of.up.chain(self.stmt)}
-        scopes = [id(self.of.up.of(node)) for node in self.func.body.walk()
-                  if isinstance(node, c.Decl) and found and any(
-                      v.name == found.group() for v in node.variables)]
-        if scopes and not around & set(scopes):
-            raise Refused('%s is a variable of a block that is over'
-                          % found.group())
+        gone = found and out_of_scope(self.func, found.group(), self.stmt)
+        if gone:
+            raise Refused('%s is a variable of a block that is over' % gone)
 
     def _only_if_empty(self, item: Held) -> bool:
         """Was it taken because its slot was empty?"""

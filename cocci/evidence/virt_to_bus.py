@@ -36,7 +36,7 @@ from .pointer import INVERSE, Pointers
 from .reach import Definitions, Reach, is_null
 from .rewrite import Rewrite, end_mark
 from .roundtrip import WayBack, inverse, turned_back, way_back
-from .sink import NotDevice, goes_to_device
+from .sink import NotDevice, Sinks
 from .stream import is_transfer
 
 
@@ -53,6 +53,7 @@ class _Decision:
         self.pointers = Pointers(driver)
         self.definitions = Definitions(driver)
         self.origins = Origins(driver, self.definitions)
+        self.sinks = Sinks(driver, self.definitions, self.pointers)
         reach = Reach(driver)
         self.rewrite = Rewrite(driver, self.definitions, reach, Devices(
             driver, reach, self.definitions))
@@ -79,8 +80,9 @@ class _Decision:
                 except NoBuffer as exc:
                     units.append(self._refusal(path, token, func.name,
                                                self._no_buffer(site, str(exc))))
-        self._hardware = read_by_device(
-            self.driver, [s for sites in buffers.values() for s in sites])
+        every = [s for sites in buffers.values() for s in sites]
+        self._hardware = read_by_device(self.driver, every)
+        self.sinks.read_descriptors(every)
         self._join(buffers)
         return units + [self._unit(key[0], sites)
                         for key, sites in buffers.items()]
@@ -96,8 +98,7 @@ class _Decision:
         """For physical addresses it comes first whether this is DMA at all."""
         try:
             if 'bus' not in site.call.name:
-                goes_to_device(self.driver, self.definitions, self.pointers,
-                               site)
+                self.sinks.goes_to_device(site)
             if site.address is not None:
                 container(self.driver, [site])
         except (NotDevice, Refused) as exc:
@@ -128,7 +129,7 @@ class _Decision:
         uses = self.pointers.uses(obj, owner)
         handle = existing_allocation(self.driver, self.definitions, obj, uses)
         if handle:
-            device_sinks(self.driver, self.definitions, self.pointers, sites)
+            device_sinks(self.sinks, sites)
             self._addresses(unit, sites, handle)
             self._no_way_back(sites)
             return
@@ -143,7 +144,7 @@ class _Decision:
         allocations = self.origins.allocations(source, uses)
         harmless(self.driver, {obj, source}, uses, sites, allocations)
         frees = [u for u in uses if u.kind == 'freed']
-        device_sinks(self.driver, self.definitions, self.pointers, sites)
+        device_sinks(self.sinks, sites)
         try:
             handle = choose(self.driver, self.definitions, self.pointers, obj,
                             sites, allocations, owner, self._anchors,
