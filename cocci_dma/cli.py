@@ -129,6 +129,8 @@ def check(paths: Sequence[str], names: Sequence[str], kdir: str | None,
                                 kdir)
         else:
             result = run.check(paths, chosen, options, kdir, revision)
+        if not names:
+            result.leave_needless()
         if update_baseline:
             baseline.save(accepted, result.findings, result.tree.rooted)
             result.findings = []
@@ -224,6 +226,8 @@ def coccicheck(paths: Sequence[str], names: Sequence[str], kdir: str | None,
         else:
             options.cache = True
             result = run.check(paths, chosen, options, kdir)
+            if not names:
+                result.leave_needless()
             show = report.org if mode == 'org' else report.text
             _out(show(result.findings))
     return _finish(result, 0)

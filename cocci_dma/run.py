@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence, TypeVar
@@ -91,6 +92,19 @@ class Result:
     def complete(self) -> bool:
         """Did every run come to its end?"""
         return not (self.coverage.timeouts or self.coverage.failures)
+
+    def leave_needless(self) -> None:
+        """Take out refusals to change what is right as it is; a note counts
+        them."""
+        def needless(finding: Finding) -> bool:
+            return finding.kind == 'refusal' and finding.severity == 'note'
+
+        count = Counter(f.rule for f in self.findings if needless(f))
+        self.notes += [
+            '%s: leaves %d places as they are, which is no fault of theirs: '
+            '--rule %s says why' % (rule, number, rule)
+            for rule, number in sorted(count.items())]
+        self.findings = [f for f in self.findings if not needless(f)]
 
 
 @dataclass

@@ -600,3 +600,18 @@ def test_facts(tmp_path: Path) -> None:
     path.write_bytes(b'a\r\nb\n')
     assert 'mixed line ends' in facts.Facts([], known.known).of(
         str(path)).problem
+
+
+def test_what_need_not_change_is_counted(lint: Run, top: Path) -> None:
+    """An allocation that is right as it is can hardly be a finding."""
+    path = top / 'one/one.c'
+    path.write_bytes((ROOT / 'tests/fixtures/dmam_alloc_coherent'
+                      / 'also_from_resume.c').read_bytes())
+    done = lint('check', 'one')
+    assert (done.returncode, done.stdout) == (0, b'')
+    assert b'note: dmam_alloc_coherent: leaves 1 places as they are, which ' \
+        b'is no fault of theirs: --rule dmam_alloc_coherent says why' \
+        in done.stderr
+    done = lint('check', '--rule', 'dmam_alloc_coherent', 'one')
+    assert done.returncode == 1
+    assert b'also reached outside probe' in done.stdout

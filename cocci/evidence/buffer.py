@@ -26,6 +26,10 @@ class Refused(Exception):
         self.message, self.path, self.line = message, path, line
 
 
+class NoDma(Refused):
+    """Nothing tells that a device gets the address, so nothing need change."""
+
+
 @dataclass(eq=False)
 class Site:
     """One place where an address is taken."""

@@ -1034,7 +1034,7 @@ def _refusal(group: list[Call], reason: str, place: Place | None) -> Unit:
             elif place.line != alloc.call.first.line:
                 said += ' (line %d)' % place.line
         unit.refuse(alloc.func.path, alloc.call.first, alloc.func.name, said,
-                    steps)
+                    steps, 'note')
     return unit
 
 

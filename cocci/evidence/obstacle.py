@@ -6,7 +6,7 @@ Each function raises Refused with the reason and its place.
 from __future__ import annotations
 
 from . import cparse as c
-from .buffer import Refused, Site, called, lvalue
+from .buffer import NoDma, Refused, Site, called, lvalue
 from .checks import graph
 from .driver import Driver, Object, strip, text
 from .pointer import Use
@@ -115,8 +115,8 @@ def device_sinks(sinks: Sinks, sites: list[Site]) -> None:
         try:
             proof |= sinks.goes_to_device(site)
         except NotDevice as exc:
-            raise Refused(str(exc), site.path, site.call.first.line) \
-                from None
+            raise (Refused if 'bus' in site.call.name else NoDma)(
+                str(exc), site.path, site.call.first.line) from None
     if not proof:
         raise Refused('no place was found where a device gets this address '
                       '(it is only printed or compared)')
@@ -126,7 +126,7 @@ def device_sinks(sinks: Sinks, sites: list[Site]) -> None:
             and not driver.files_with('pci_driver') \
             and not (sinks.direct and any(id(s.call) in sinks.programmed
                                           for s in sites)):
-        raise Refused('%s() is no proof of DMA, and the driver nowhere uses '
+        raise NoDma('%s() is no proof of DMA, and the driver nowhere uses '
                       'the DMA API or sets a DMA mask: firmware may want the '
                       'physical address' % phys.call.name, phys.path,
                       phys.call.first.line)

@@ -92,10 +92,14 @@ class Unit:
         return any(n.kind == 'refusal' for n in self.notes)
 
     def refuse(self, path: str, token: c.Token, function: str, message: str,
-               evidence: list[report.Step] | None = None) -> None:
-        """Leave the unit as it is, for a reason that stands at one place."""
+               evidence: list[report.Step] | None = None,
+               severity: str = 'warning') -> None:
+        """Leave the unit as it is, for a reason that stands at one place.
+
+        severity: a note, where nothing is wrong with the code as it is.
+        """
         self.notes.append(Note('refusal', path, token, function, message,
-                               evidence=evidence or []))
+                               severity, evidence or []))
 
 
 Decide = Callable[[Driver, frozenset[str]], list[Unit]]

@@ -25,7 +25,7 @@ from . import cparse as c
 from . import report
 from .address import NoBuffer
 from .addresscall import places
-from .buffer import Buffer, Refused, Site, devm
+from .buffer import Buffer, NoDma, Refused, Site, devm
 from .dmadevice import Devices
 from .driver import Driver, Object
 from .handle import Handle, NoHandle, choose, existing_allocation
@@ -78,8 +78,9 @@ class _Decision:
                     key = obj, id(func) if obj.kind == 'local' else 0
                     buffers.setdefault(key, []).append(site)
                 except NoBuffer as exc:
-                    units.append(self._refusal(path, token, func.name,
-                                               self._no_buffer(site, str(exc))))
+                    units.append(self._refusal(
+                        path, token, func.name,
+                        *self._no_buffer(site, str(exc))))
         every = [s for sites in buffers.values() for s in sites]
         self._hardware = read_by_device(self.driver, every)
         self.sinks.read_descriptors(every)
@@ -94,16 +95,19 @@ class _Decision:
             if kept is not None:
                 buffers.setdefault((kept, 0), []).extend(buffers.pop(key))
 
-    def _no_buffer(self, site: Site, message: str) -> str:
-        """For physical addresses it comes first whether this is DMA at all."""
+    def _no_buffer(self, site: Site, message: str) -> tuple[str, str]:
+        """Message and severity.  For physical addresses it comes first whether
+        this is DMA at all."""
         try:
             if 'bus' not in site.call.name:
                 self.sinks.goes_to_device(site)
             if site.address is not None:
                 container(self.driver, [site])
-        except (NotDevice, Refused) as exc:
-            return str(exc)
-        return message
+        except NotDevice as exc:
+            return str(exc), 'note'
+        except Refused as exc:
+            return str(exc), 'warning'
+        return message, 'warning'
 
     def _unit(self, obj: Object, sites: list[Site]) -> Unit:
         unit = Buffer(sites=sites)
@@ -119,6 +123,7 @@ class _Decision:
                 unit.notes.append(Note(
                     'refusal', site.path, site.call.first, site.func.name,
                     self._short(exc.message + where),
+                    'note' if isinstance(exc, NoDma) else 'warning',
                     evidence=[report.Step(exc.path, exc.line, 'the reason')]
                     if where else []))
         return unit
@@ -199,9 +204,10 @@ class _Decision:
         return message
 
     def _refusal(self, path: str, token: c.Token, function: str,
-                 message: str) -> Unit:
+                 message: str, severity: str = 'warning') -> Unit:
         unit = Unit()
-        unit.refuse(path, token, function, self._short(message))
+        unit.refuse(path, token, function, self._short(message),
+                    severity=severity)
         return unit
 
     @cached_property
