@@ -64,7 +64,7 @@ expression x;
 (
 x = <+... f@p(...) ...+>;
 |
-x(<+... f@p(...) ...+>);
+x(..., <+... f@p(...) ...+>, ...);
 )
 
 // the handle is tested, but with a value that a good handle may have
@@ -143,10 +143,10 @@ type T;
 |
 + fresh_dma = f(args);
 + if (dma_mapping_error(dev, fresh_dma)) action
-  x(<+...
+  x(..., <+...
 - f@p@inner(args)
 + fresh_dma
-  ...+>);
+  ...+>, ...);
 |
 - !x@p@wrong
 + dma_mapping_error(dev, x)
@@ -192,6 +192,30 @@ expression e;
   T v@q = e;
 + dma_addr_t fresh_dma;
 )
+
+@bare depends on patch@
+identifier fn : script:python() { rule.adds("bare", fn) };
+@@
+fn(...)
+{
+...
+}
+
+@script:python first_local@
+fn << bare.fn;
+fresh_dma;
+@@
+coccinelle.fresh_dma = cocci.make_ident(rule.addition("name", "local", fn, ""))
+
+@depends on patch@
+identifier bare.fn, first_local.fresh_dma;
+@@
+fn(...)
+{
++ dma_addr_t fresh_dma;
++
+...
+}
 
 // ----------------------------------------------------------------------
 // 4. Messages

@@ -282,10 +282,14 @@ class _Decision:
         self.unit.additions += [
             Addition(('local', self.func.name, beside), self.func.path,
                      {'name': name}),
-            Addition(('function', self.func.name), self.func.path)]
+            Addition(('function' if beside else 'bare', self.func.name),
+                     self.func.path)]
 
     def _declaration(self) -> str:
-        """The variable behind whose declaration a new one can stand."""
+        """The variable behind whose declaration a new one can stand; '' if the
+        function has none at all."""
+        if not any(isinstance(x, c.Decl) for x in self.func.body.body):
+            return ''
         names = [v.name for n in self.func.body.walk()
                  if isinstance(n, c.Decl) for v in n.variables]
         for stmt in reversed(self.func.body.body):
