@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache, wraps
+from operator import attrgetter
 from typing import Any, Callable, Iterator, NamedTuple, TypeVar
 
 from .clex import Selection, Token, directive, select, tokenize
@@ -51,8 +52,7 @@ class Node:
     def children(self) -> list['Node']:
         """The nodes directly below this one, in source order."""
         out: list[Node] = []
-        for name in _below(type(self)):
-            value = getattr(self, name)
+        for value in _below(type(self))(self):
             if type(value) is list:
                 out += value
             elif value is not None:
@@ -79,10 +79,10 @@ def _number(top: Node) -> tuple[list[Node], int, int]:
             last = open_.pop()
             last.order = nodes, last.order[1], len(nodes)
             continue
-        below = node.children()
         at = len(nodes)
         nodes.append(node)
         node.order = nodes, at, at + 1
+        below = [] if type(node) in _LEAVES else node.children()
         if below:
             open_.append(node)
             todo.append(None)
@@ -92,10 +92,14 @@ def _number(top: Node) -> tuple[list[Node], int, int]:
 
 
 @lru_cache(maxsize=None)
-def _below(kind: type[Node]) -> tuple[str, ...]:
-    """The fields of a class of nodes that may hold nodes."""
-    return tuple(f.name for f in fields(kind) if re.search(
-        r'Node|Expr|Stmt|Block|Variable', str(f.type)))
+def _below(kind: type[Node]) -> Callable[[Node], tuple[Any, ...]]:
+    """Gets the fields of a class of nodes that may hold nodes."""
+    names = [f.name for f in fields(kind) if re.search(
+        r'Node|Expr|Stmt|Block|Variable', str(f.type))]
+    if len(names) > 1:
+        return attrgetter(*names)
+    return (lambda node: (getattr(node, names[0]),)) if names \
+        else lambda node: ()
 
 
 @dataclass(eq=False, slots=True)
@@ -111,6 +115,10 @@ class Id(Expr):
 @dataclass(eq=False, slots=True)
 class Literal(Expr):
     text: str
+
+
+#: Most nodes have nothing below them.
+_LEAVES = frozenset((Id, Literal))
 
 
 @dataclass(eq=False, slots=True)

@@ -155,8 +155,9 @@ class Definitions:
         if id(func) not in self._nodes:
             out = self._nodes[id(func)] = {}
             for node in func.nodes:
-                for name in _set_by(node):
-                    out.setdefault(name, []).append(node)
+                if type(node) in _SETTING:
+                    for name in _set_by(node):
+                        out.setdefault(name, []).append(node)
         return self._nodes[id(func)]
 
     def _node(self, name: str, node: c.Node, source: c.SourceFile,
@@ -197,6 +198,9 @@ def unmap_field(call: c.Call) -> c.Member:
     """The field that dma_unmap_addr(p, field) and its setter stand for."""
     return c.Member(call.first, call.last, call.args[0], True,
                     text(call.args[1]))
+
+
+_SETTING = frozenset((c.Assign, c.Unary, c.Variable, c.Call))
 
 
 def _set_by(node: c.Node) -> Iterable[str]:
