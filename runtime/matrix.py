@@ -19,7 +19,7 @@ from .case import Case, Wrong
 from .forms import Form
 from .kernel import Kernel
 from .qemu import MODES, PROGRAM, Boot, Qemu
-from .verdict import MEMORY_ORACLES, Verdict, judge
+from .verdict import MEMORY_ORACLES, Verdict, calls_done, judge
 
 #: Where calls are made to fail: there, the device cannot use an address that
 #: it was never given without being noticed.
@@ -37,10 +37,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """One run of a driver in a guest."""
+    """One run of a driver in a guest.
+
+    skip: calls that have had their failure in an earlier boot, in which it
+    left the machine of no more use.
+    """
 
     form: Form
     inject: bool = False
+    skip: int = 0
 
     @property
     def name(self) -> str:
@@ -90,8 +95,8 @@ class Row:
 class Guest:
     """What goes into every initramfs.
 
-    program: the user's own instead of ours for /dev/edu, with a shell if it
-    is a script.
+    program: the user's own instead of ours for /dev/edu, where a case does
+    not bring one.  shell: for those that are scripts.
     """
 
     init: Path
@@ -130,7 +135,11 @@ class Matrix:
                         pending, return_when=futures.FIRST_COMPLETED)
                     for future in done:
                         found, again = future.result()
-                        verdicts |= found
+                        for key, verdict in found.items():
+                            if key in verdicts:
+                                verdicts[key].add(verdict)
+                            else:
+                                verdicts[key] = verdict
                         pending |= {pool.submit(self._boot, batch)
                                     for batch in again}
                         self._tell(len(found))
@@ -175,8 +184,14 @@ def _plan(forms: Sequence[Form], kasan: bool) -> Iterator[Batch]:
             yield Batch(mode, every[number::count], checks)
 
     converted = [form for form in forms if form.kind == 'converted']
-    half = (len(converted) + 1) // 2
-    for part in (converted[:half], converted[half:]):
+    # Those of a kernel tree have many calls: alone, and the old form, too,
+    # whose failures are to be compared
+    alone = [form for form in forms if form.case.tree and not form.wrong]
+    for form in alone:
+        yield Batch(INJECT_MODE, (Task(form, True),), True)
+    few = [form for form in converted if form not in alone]
+    half = (len(few) + 1) // 2
+    for part in (few[:half], few[half:]):
         yield from together(INJECT_MODE, (Task(form, True) for form in part),
                             True)
     for mode in MODES:
@@ -200,10 +215,10 @@ def _plan_file(batch: Batch, guest: Guest) -> str:
                   (case.sizes[:1] if task.inject else case.sizes))
         lines.append('rounds %d' % (1 if task.inject else case.rounds))
         lines.append('inject %d' % task.inject)
+        lines.append('skip %d' % task.skip)
         if case.node:
             lines.append('node %s' % case.node)
-        if guest.program:
-            lines.append('program /program')
+        lines += ('program %s' % path for path in _program(task.form, guest))
     return '\n'.join(lines) + '\n'
 
 
@@ -213,16 +228,21 @@ def _modules(form: Form) -> dict[str, Path]:
             for path in form.modules}
 
 
+def _program(form: Form, guest: Guest) -> dict[str, Path]:
+    """path in the guest -> file of what drives the device, if not we do."""
+    if form.case.program:
+        return {'/m/%s/program' % form.name: form.case.program}
+    return {'/program': guest.program} if guest.program else {}
+
+
 def _contents(batch: Batch, guest: Guest, plan: Path) -> dict[str, Path]:
     """The files of the initramfs."""
     files = {'/init': guest.init, '/plan': plan,
              '/dma_inject.ko': guest.inject}
-    if guest.program:
-        files['/program'] = guest.program
     if guest.shell:
         files['/bin/busybox'] = files['/bin/sh'] = guest.shell
     for task in batch.tasks:
-        files |= _modules(task.form)
+        files |= _modules(task.form) | _program(task.form, guest)
     return files
 
 
@@ -257,6 +277,8 @@ def judge_boot(batch: Batch, boot: Boot
     again = []
     if left and not batch.wrong:
         again = [replace(batch, tasks=left)]
+    elif further := list(_further(batch, runs)):
+        again = [replace(batch, tasks=tuple(further))]
     elif 'kmemleak' in runs:
         leaks = judge(runs['kmemleak'], end)
         if leaks.said and len(batch.tasks) > 1 and not batch.wrong:
@@ -268,6 +290,19 @@ def judge_boot(batch: Batch, boot: Boot
                 verdict.said.setdefault(oracle, []).extend(lines)
             verdict.log = verdict.log + leaks.log
     return verdicts, again
+
+
+def _further(batch: Batch, runs: dict[str, ktap.Run]) -> Iterator[Task]:
+    """What is left of a task when a failed call has ended its boot.
+
+    Only for drivers of a kernel tree: of any other, one such call says all.
+    """
+    for task in batch.tasks:
+        if not task.form.case.tree or task.name not in runs:
+            continue
+        total, done = calls_done(runs[task.name].log)
+        if done and task.skip + done < total:
+            yield replace(task, skip=task.skip + done)
 
 
 def _last(log: str) -> str:
@@ -289,21 +324,32 @@ def _rows(forms: Sequence[Form],
             problems = form.case.old_is_as_expected(mine)
             for mode, verdict in mine.items():
                 yield Row(form, mode, False, verdict, problems[mode])
-        elif form.wrong is None:
-            for mode, verdict in mine.items():
-                yield Row(form, mode, False, verdict,
-                          _unclean(form.case, verdict))
             if injected:
-                yield Row(form, INJECT_MODE, True, injected,
-                          _unclean(form.case, injected))
+                yield Row(form, INJECT_MODE, True, injected)
+        elif form.wrong is None:
+            # What the old form of a driver does wrong, too, may be what the
+            # rules leave to a person: worse than that it must not get
+            old = '%s.old' % form.case.name if form.case.tree else ''
+            for mode, verdict in mine.items():
+                yield Row(form, mode, False, verdict, _unclean(
+                    form.case, verdict, verdicts.get((old, mode))))
+            if injected:
+                yield Row(form, INJECT_MODE, True, injected, _unclean(
+                    form.case, injected,
+                    verdicts.get((old + '.inject', INJECT_MODE))))
         else:
             yield _wrong_row(form, mine, injected)
 
 
-def _unclean(case: Case, verdict: Verdict) -> str:
-    """What is wrong with a converted form, or ''."""
-    if not verdict.clean:
-        return ', '.join(verdict.oracles)
+def _unclean(case: Case, verdict: Verdict, old: Verdict | None) -> str:
+    """What is wrong with a converted form, or ''.
+
+    old: the verdict on the old form, if that is all that it is held to.
+    """
+    oracles = [oracle for oracle in verdict.oracles
+               if old is None or oracle not in old.said]
+    if oracles:
+        return ', '.join(oracles)
     if case.works is not None and not verdict.transferred:
         return 'no data was moved'
     return ''

@@ -136,7 +136,7 @@ def test_memory_faults_are_caught(driver: Path) -> None:
 @in_qemu
 def test_page_of_the_matrix(results: bench.Results) -> None:
     """All that was run is on it; test_page.py looks at the page itself."""
-    tree = test_page.parse(page.render(results, bench.Options()))
+    tree = test_page.parse(page.render(results))
     cells = test_page.cells_of(tree)
     assert len(cells) == len(results.rows)
     for row, (name, (state, words, _)) in zip(

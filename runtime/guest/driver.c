@@ -301,7 +301,7 @@ static int compare(const unsigned char *in, const unsigned char *out,
 	if (!bad)
 		return 0;
 	snprintf(trouble, size,
-		 "data: %zu of %zu bytes are wrong, from byte %zu on", bad, len,
+		 DATA "%zu of %zu bytes are wrong, from byte %zu on", bad, len,
 		 first);
 	return -EBADMSG;
 }
@@ -352,10 +352,13 @@ out:
 	return ret;
 }
 
-/* Let the user's own program drive the device; what it prints is passed on */
+/*
+ * Let the user's own program drive the device; what it prints is passed on. It
+ * tells wrong data from an error by a last line "data: ...".
+ */
 static int run_program(const char *program, char *trouble, size_t size)
 {
-	char line[256];
+	char line[TROUBLE_SIZE] = "";
 	int pipes[2];
 	FILE *output;
 	int status;
@@ -386,7 +389,9 @@ static int run_program(const char *program, char *trouble, size_t size)
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return 0;
 
-	if (WIFEXITED(status))
+	if (!strncmp(line, DATA, strlen(DATA)))
+		snprintf(trouble, size, "%s", line);
+	else if (WIFEXITED(status))
 		snprintf(trouble, size, "the program exits with %d",
 			 WEXITSTATUS(status));
 	else

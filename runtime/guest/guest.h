@@ -28,6 +28,7 @@ struct run {
 	char *node;		/* in /dev; NULL: the one that appears */
 	char *program;		/* drives the device in our place, or NULL */
 	bool inject;
+	long skip;		/* calls that have failed in another boot */
 };
 
 /*
@@ -37,6 +38,9 @@ struct run {
 typedef int (*step_fn)(const struct run *run, char *trouble, size_t size);
 
 #define TROUBLE_SIZE	256
+
+/* How a trouble begins that no driver has told: it moved wrong data */
+#define DATA		"data: "
 
 /* report.c: files, and what is said */
 #define __attribute(name)	__attribute__((name))

@@ -78,6 +78,8 @@ static void read_line(const char *word, const char *value)
 		run->program = format("%s", value);
 	} else if (run && !strcmp(word, "inject")) {
 		run->inject = atoi(value);
+	} else if (run && !strcmp(word, "skip")) {
+		run->skip = atol(value);
 	} else {
 		say("Bail out! the plan is not understood: %s %s", word, value);
 		exit(1);
@@ -249,7 +251,7 @@ static bool inject_one(const struct run *run, const char *function, long nth)
 
 	if (!alive)
 		said = format("%s %s", where, trouble);
-	else if (!strncmp(trouble, "data: ", 6))
+	else if (!strncmp(trouble, DATA, strlen(DATA)))
 		said = format("no error, but %s", trouble);
 	if (alive && calls < nth)
 		say_skipped(name, "the call was not made this time");
@@ -276,7 +278,9 @@ static bool inject_all(const struct run *run)
 	static long calls[MAX_TARGETS];
 	char *parameters = "modules=";
 	struct dirent *entry;
+	long skip = run->skip;
 	int ntargets = 0;
+	long total = 0;
 	bool good;
 	DIR *dir;
 	long nth;
@@ -300,14 +304,17 @@ static bool inject_all(const struct run *run)
 			continue;
 		targets[ntargets] = format("%s", entry->d_name);
 		calls[ntargets] = calls_of(entry->d_name);
-		ntargets++;
+		total += calls[ntargets++];
 	}
 	if (dir)
 		closedir(dir);
 
+	say("  # %ld calls can fail", total);
 	for (i = 0; i < ntargets; i++) {
-		for (nth = 1; good && nth <= calls[i]; nth++)
-			good = inject_one(run, targets[i], nth);
+		for (nth = 1; good && nth <= calls[i]; nth++) {
+			if (skip-- <= 0)
+				good = inject_one(run, targets[i], nth);
+		}
 	}
 
 	return !syscall(SYS_delete_module, "dma_inject", O_NONBLOCK) && good;

@@ -26,6 +26,7 @@ MODULE_PARM_DESC(modules, "Modules whose devices shall see failures");
 
 struct target {
 	struct kprobe probe;
+	bool probed;
 	unsigned long failure;		/* what a failed call returns */
 	u32 calls;
 	u32 fail;
@@ -118,6 +119,17 @@ static struct target targets[] = {
 
 static struct dentry *folder;
 
+static void remove_probes(void)
+{
+	int i;
+
+	debugfs_remove(folder);
+	for (i = 0; i < ARRAY_SIZE(targets); i++) {
+		if (targets[i].probed)
+			unregister_kprobe(&targets[i].probe);
+	}
+}
+
 static int __init dma_inject_init(void)
 {
 	struct dentry *entry;
@@ -128,33 +140,28 @@ static int __init dma_inject_init(void)
 
 	for (i = 0; i < ARRAY_SIZE(targets); i++) {
 		ret = register_kprobe(&targets[i].probe);
+		/* An older kernel has it inline, upon another of these */
+		if (ret == -ENOENT)
+			continue;
 		if (ret) {
 			pr_err("%s cannot be probed: %d\n",
 			       targets[i].probe.symbol_name, ret);
-			goto err_unregister;
+			remove_probes();
+			return ret;
 		}
 
+		targets[i].probed = true;
 		entry = debugfs_create_dir(targets[i].probe.symbol_name, folder);
 		debugfs_create_u32("calls", 0600, entry, &targets[i].calls);
 		debugfs_create_u32("fail", 0600, entry, &targets[i].fail);
 	}
 
 	return 0;
-
-err_unregister:
-	while (i--)
-		unregister_kprobe(&targets[i].probe);
-	debugfs_remove(folder);
-	return ret;
 }
 
 static void __exit dma_inject_exit(void)
 {
-	int i;
-
-	debugfs_remove(folder);
-	for (i = 0; i < ARRAY_SIZE(targets); i++)
-		unregister_kprobe(&targets[i].probe);
+	remove_probes();
 }
 
 module_init(dma_inject_init);
