@@ -15,6 +15,7 @@ from typing import Any
 
 from cocci_dma import Trouble
 
+from .kernel import PROFILES
 from .qemu import MODES
 from .verdict import ORACLES, Verdict
 
@@ -177,10 +178,12 @@ def _tree(folder: Path, table: dict[str, Any] | None) -> Tree | None:
     if table is None:
         return None
     _only(table, {'release', 'paths', 'patch'}, '[tree]')
-    paths = tuple(map(str, table['paths']))
+    release, paths = table['release'], tuple(map(str, table['paths']))
+    if release not in PROFILES or not PROFILES[release].release:
+        raise ValueError('there is no kernel of Linux %s' % release)
     if not paths:
         raise ValueError('paths in [tree] names no driver')
-    return Tree(str(table['release']), paths,
+    return Tree(release, paths,
                 _file(folder, table.get('patch')))
 
 

@@ -466,6 +466,12 @@ def test_no_kbuild(tmp_path: Path) -> None:
     ('[old]\ndirect="pass"\nswiotlb="pass"\niommu="pass"\n'
      'oracles=["nobody"]\n', 'unknown oracle nobody'),
     ('[wrong.x]\noracle = "data"\n', 'wrong/x.patch is missing'),
+    ('[tree]\nrelease = "2.4"\npaths = ["x"]\n', 'no kernel of Linux 2.4'),
+    ('[tree]\nrelease = "5.10"\npaths = []\n', 'names no driver'),
+    ('[tree]\nrelease = "5.10"\npaths = ["x"]\npatch = "y"\n',
+     'y is missing'),
+    ('[machine]\ndevice = "edu"\n', 'unknown key device'),
+    ('[guest]\nprogram = "x.sh"\n', 'x.sh is missing'),
 ])
 def test_bad_case_file(driver: Path, text: str, said: str) -> None:
     (driver / case.FILE).write_text(text)
