@@ -52,10 +52,11 @@ def bench(folders: Iterable[Path], options: Options) -> Results:
     every = _distinct(map(case.read, folders))
     cases = [one for one in every if not missing_rules(one)]
     require()
-    programs = {one.program or options.program for one in cases} - {None}
+    programs = _programs(cases, options)
     extra = ''
     for program in programs:
-        _require_runnable(program)
+        if program.suffix != '.c':
+            _require_runnable(program)
     if options.config is not None:
         extra = _read(options.config)
     profile = _profile(cases, options)
@@ -70,6 +71,8 @@ def bench(folders: Iterable[Path], options: Options) -> Results:
             guest = matrix.Guest(
                 initramfs.build_init(work),
                 forms.build_inject(built, work / 'inject'), options.program,
+                {one: initramfs.compile_program(work / one.stem, [one])
+                 for one in programs if one.suffix == '.c'},
                 initramfs.busybox() if any(map(_is_script, programs))
                 else None)
             made, conversions = forms.make(cases, built, work,
@@ -88,6 +91,13 @@ def missing_rules(one: case.Case) -> list[str]:
     """The rules that a case needs and that there are not."""
     known = {rule.name for rule in rules.load()}
     return [name for name in one.needs if name not in known]
+
+
+def _programs(cases: Sequence[case.Case], options: Options) -> list[Path]:
+    """All that drive a device in the guest, each once."""
+    common = (options.program,) if options.program else ()
+    return list(dict.fromkeys(program for one in cases
+                              for program in one.programs or common))
 
 
 def _profile(cases: Sequence[case.Case], options: Options) -> str:

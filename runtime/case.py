@@ -64,7 +64,9 @@ class Case:
     works: mode -> does the old form work there; None: nothing is known.
     oracles: those that must speak of the old form.  needs: rules without
     which there is nothing to be seen.  tree: None when the driver is in the
-    folder itself.  machine, program: None for those of the whole bench.
+    folder itself.  machine: None for that of the whole bench.  programs: what
+    drives the device in the guest, one after the other, instead of that of the
+    whole bench; a C file is compiled.
     """
 
     name: str
@@ -79,7 +81,7 @@ class Case:
     wrong: tuple[Wrong, ...] = field(default=())
     tree: Tree | None = None
     machine: Machine | None = None
-    program: Path | None = None
+    programs: tuple[Path, ...] = ()
 
     def old_is_as_expected(self, verdicts: dict[str, Verdict]
                            ) -> dict[str, str]:
@@ -161,7 +163,7 @@ def _parse(folder: Path, table: dict[str, Any]) -> Case:
                  for mode in MODES}
         oracles = tuple(map(_oracle, old['oracles']))
     guest = table.get('guest', {})
-    _only(guest, {'sizes', 'transfers', 'node', 'program'}, '[guest]')
+    _only(guest, {'sizes', 'transfers', 'node', 'programs'}, '[guest]')
     return Case(_name(folder), folder, str(table.get('summary', '')), works,
                 oracles, tuple(map(int, guest.get('sizes', SIZES))),
                 int(guest.get('transfers', ROUNDS)),
@@ -171,7 +173,8 @@ def _parse(folder: Path, table: dict[str, Any]) -> Case:
                       for name, one in table.get('wrong', {}).items()),
                 _tree(folder, table.get('tree')),
                 _machine(table.get('machine')),
-                _file(folder, guest.get('program')))
+                tuple(_file(folder, name)
+                      for name in guest.get('programs', ())))
 
 
 def _tree(folder: Path, table: dict[str, Any] | None) -> Tree | None:
@@ -183,8 +186,8 @@ def _tree(folder: Path, table: dict[str, Any] | None) -> Tree | None:
         raise ValueError('there is no kernel of Linux %s' % release)
     if not paths:
         raise ValueError('paths in [tree] names no driver')
-    return Tree(release, paths,
-                _file(folder, table.get('patch')))
+    patch = table.get('patch')
+    return Tree(release, paths, _file(folder, patch) if patch else None)
 
 
 def _machine(table: dict[str, Any] | None) -> Machine | None:
@@ -195,10 +198,8 @@ def _machine(table: dict[str, Any] | None) -> Machine | None:
                    tuple(map(str, table.get('options', ()))))
 
 
-def _file(folder: Path, name: str | None) -> Path | None:
+def _file(folder: Path, name: str) -> Path:
     """A file that the case names, which is relative to its folder."""
-    if name is None:
-        return None
     if not (folder / name).is_file():
         raise ValueError('%s is missing' % name)
     return folder / name

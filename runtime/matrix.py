@@ -10,7 +10,7 @@ import threading
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cocci_dma import Trouble
 
@@ -19,7 +19,8 @@ from .case import Case, Wrong
 from .forms import Form
 from .kernel import Kernel
 from .qemu import MODES, PROGRAM, Boot, Qemu
-from .verdict import MEMORY_ORACLES, Verdict, calls_done, judge
+from .verdict import (MEMORY_ORACLES, Verdict, calls_done, failed_calls,
+                      judge)
 
 #: Where calls are made to fail: there, the device cannot use an address that
 #: it was never given without being noticed.
@@ -28,8 +29,10 @@ INJECT_MODE = 'iommu'
 #: Machines at once.
 PARALLEL = 2
 
-#: Runs in one boot: more would make the other processors wait for it.
+#: Runs in one boot, and calls of one run that fail in it: more would make the
+#: other processors wait for it.
 _RUNS = 40
+_CALLS = 40
 
 #: Called with the number of runs done and of all.
 Progress = Callable[[int, int], None]
@@ -96,12 +99,14 @@ class Guest:
     """What goes into every initramfs.
 
     program: the user's own instead of ours for /dev/edu, where a case does
-    not bring one.  shell: for those that are scripts.
+    not bring any.  compiled: what became of those that are C files.  shell: for
+    those that are scripts.
     """
 
     init: Path
     inject: Path
     program: Path | None = None
+    compiled: Mapping[Path, Path] = field(default_factory=dict)
     shell: Path | None = None
 
 
@@ -215,10 +220,12 @@ def _plan_file(batch: Batch, guest: Guest) -> str:
                   (case.sizes[:1] if task.inject else case.sizes))
         lines.append('rounds %d' % (1 if task.inject else case.rounds))
         lines.append('inject %d' % task.inject)
-        lines.append('skip %d' % task.skip)
+        # A ring of buffers is one place in the code
+        lines += ['skip %d' % task.skip, 'most %d' % _CALLS,
+                  'some %d' % bool(case.tree)]
         if case.node:
             lines.append('node %s' % case.node)
-        lines += ('program %s' % path for path in _program(task.form, guest))
+        lines += ('program %s' % path for path in _programs(task.form, guest))
     return '\n'.join(lines) + '\n'
 
 
@@ -228,10 +235,11 @@ def _modules(form: Form) -> dict[str, Path]:
             for path in form.modules}
 
 
-def _program(form: Form, guest: Guest) -> dict[str, Path]:
+def _programs(form: Form, guest: Guest) -> dict[str, Path]:
     """path in the guest -> file of what drives the device, if not we do."""
-    if form.case.program:
-        return {'/m/%s/program' % form.name: form.case.program}
+    if form.case.programs:
+        return {'/m/%s/%s' % (form.name, path.name):
+                guest.compiled.get(path, path) for path in form.case.programs}
     return {'/program': guest.program} if guest.program else {}
 
 
@@ -242,7 +250,7 @@ def _contents(batch: Batch, guest: Guest, plan: Path) -> dict[str, Path]:
     if guest.shell:
         files['/bin/busybox'] = files['/bin/sh'] = guest.shell
     for task in batch.tasks:
-        files |= _modules(task.form) | _program(task.form, guest)
+        files |= _modules(task.form) | _programs(task.form, guest)
     return files
 
 
@@ -277,8 +285,6 @@ def judge_boot(batch: Batch, boot: Boot
     again = []
     if left and not batch.wrong:
         again = [replace(batch, tasks=left)]
-    elif further := list(_further(batch, runs)):
-        again = [replace(batch, tasks=tuple(further))]
     elif 'kmemleak' in runs:
         leaks = judge(runs['kmemleak'], end)
         if leaks.said and len(batch.tasks) > 1 and not batch.wrong:
@@ -289,20 +295,22 @@ def judge_boot(batch: Batch, boot: Boot
             for oracle, lines in leaks.said.items():
                 verdict.said.setdefault(oracle, []).extend(lines)
             verdict.log = verdict.log + leaks.log
-    return verdicts, again
+    return verdicts, again + list(_further(batch, runs))
 
 
-def _further(batch: Batch, runs: dict[str, ktap.Run]) -> Iterator[Task]:
-    """What is left of a task when a failed call has ended its boot.
+def _further(batch: Batch, runs: dict[str, ktap.Run]) -> Iterator[Batch]:
+    """What is left of a run whose calls were too many for a boot.
 
-    Only for drivers of a kernel tree: of any other, one such call says all.
+    Or when one of them has ended it: where that is no driver of a kernel tree,
+    it says all.
     """
     for task in batch.tasks:
-        if not task.form.case.tree or task.name not in runs:
+        if task.name not in runs:
             continue
         total, done = calls_done(runs[task.name].log)
-        if done and task.skip + done < total:
-            yield replace(task, skip=task.skip + done)
+        if 0 < done < total - task.skip and (
+                done >= _CALLS or task.form.case.tree):
+            yield replace(batch, tasks=(replace(task, skip=task.skip + done),))
 
 
 def _last(log: str) -> str:
@@ -334,9 +342,10 @@ def _rows(forms: Sequence[Form],
                 yield Row(form, mode, False, verdict, _unclean(
                     form.case, verdict, verdicts.get((old, mode))))
             if injected:
-                yield Row(form, INJECT_MODE, True, injected, _unclean(
-                    form.case, injected,
-                    verdicts.get((old + '.inject', INJECT_MODE))))
+                old_calls = verdicts.get((old + '.inject', INJECT_MODE))
+                yield Row(form, INJECT_MODE, True, injected,
+                          _worse(injected, old_calls) if old_calls
+                          else _unclean(form.case, injected, None))
         else:
             yield _wrong_row(form, mine, injected)
 
@@ -352,6 +361,22 @@ def _unclean(case: Case, verdict: Verdict, old: Verdict | None) -> str:
         return ', '.join(oracles)
     if case.works is not None and not verdict.transferred:
         return 'no data was moved'
+    return ''
+
+
+def _worse(verdict: Verdict, old: Verdict) -> str:
+    """What is worse than in the old form when calls fail, or ''.
+
+    In numbers: which call is the n-th is a matter of chance.
+    """
+    now, before = ([one.oracles for one in failed_calls(each)]
+                   for each in (verdict, old))
+    harm = [sum(map(bool, each)) for each in (now, before)]
+    crashes = [sum('crash' in one for one in each) for each in (now, before)]
+    if harm[0] > harm[1]:
+        return '%d calls do harm, %d in the old form' % tuple(harm)
+    if crashes[0] > crashes[1]:
+        return '%d calls are deadly, %d in the old form' % tuple(crashes)
     return ''
 
 

@@ -51,11 +51,13 @@ _PLACE = re.compile(r'^(?:RIP: 0010:| (?:\? )?)(\w+\+0x\w+/0x\w+ \[\w+\])')
 _CORRUPTS = re.compile(r'^DMA-API: .* frees DMA memory')
 
 #: What guest/init.c says when it makes a call fail, and what came of that.
-_CALLS = re.compile(r'^  # (\d+) calls can fail$')
+_CALLS = re.compile(r'^  # (\d+) of \d+ calls shall fail$')
 _CALL = re.compile(r'^  # (\w+ \d+) fails$')
 _OUTCOME = re.compile(r'^  # ((?:load|transfer): .*)$')
 
-#: How a step says what CONFIG_DMA_API_DEBUG has counted.
+#: How a step says that mappings are left, and what CONFIG_DMA_API_DEBUG has
+#: counted.
+_LEFT = re.compile(r'^mappings: ')
 _ERRORS = re.compile(r'^dma-debug: (\d+) errors')
 
 _LAST_LINES = 6
@@ -136,7 +138,7 @@ class FailedCall:
     """A call that was made to fail.
 
     outcome: what came of it at first.  oracles: those that spoke, at that time
-    or until the driver was used again.
+    or until the driver was used again, and not before any call failed.
     """
 
     call: str
@@ -159,20 +161,27 @@ def failed_calls(verdict: Verdict) -> Iterator[FailedCall]:
     """The calls that were made to fail, and what came of each."""
     starts = [number for number, line in enumerate(verdict.log)
               if _CALL.match(line)]
+    always = _judge_lines(verdict.log[:starts[0]], True).said if starts else {}
     for start, end in zip(starts, [*starts[1:], len(verdict.log)]):
         log = verdict.log[start:end]
         found = _CALL.match(log[0])
         assert found is not None
         outcome = next(filter(None, map(_OUTCOME.match, log)), None)
-        steps = [step for step in map(ktap.step, log) if step]
-        said = judge(ktap.Run('', steps, log, outcome is not None),
-                     'the guest ends')
-        yield FailedCall(found[1], outcome[1] if outcome else 'the guest ends',
-                         said.oracles)
+        judged = _judge_lines(log, outcome is not None)
+        yield FailedCall(
+            found[1], outcome[1] if outcome else 'the guest ends',
+            tuple(oracle for oracle in judged.oracles if oracle not in always
+                  or any(map(_LEFT.match, judged.said[oracle]))))
+
+
+def _judge_lines(log: list[str], ended: bool) -> Verdict:
+    """The verdict on a part of a run."""
+    steps = [step for step in map(ktap.step, log) if step]
+    return judge(ktap.Run('', steps, log, ended), 'the guest ends')
 
 
 def calls_done(log: list[str]) -> tuple[int, int]:
-    """How many calls can fail in a run, and how many have in its boot."""
+    """How many calls shall fail in a run, and how many have in its boot."""
     total = next(filter(None, map(_CALLS.match, log)), None)
     return (int(total[1]) if total else 0,
             sum(1 for line in log if _CALL.match(line)))

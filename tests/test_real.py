@@ -30,10 +30,11 @@ ONE = case.Case('one', NOWHERE, tree=case.Tree('5.10', ('drivers/one',)))
 @pytest.mark.parametrize('one', CASES, ids=lambda one: one.name)
 def test_case(one: case.Case) -> None:
     """It is whole; that it works is to be seen on the bench."""
-    assert one.tree and one.machine and one.program and one.summary
+    assert one.tree and one.machine and one.programs and one.summary
     assert kernel.PROFILES[one.tree.release].release == one.tree.release
-    assert os.access(one.program, os.X_OK)
-    assert one.program.read_bytes().startswith(b'#!/bin/sh\n')
+    for program in one.programs:
+        assert program.suffix == '.c' or os.access(program, os.X_OK) \
+            and program.read_bytes().startswith(b'#!/bin/sh\n')
     assert re.search(r'^obj-m := \w', (one.folder / 'Kbuild').read_text(),
                      re.M)
 
@@ -203,19 +204,22 @@ def test_both_forms_have_their_calls_fail() -> None:
         (mode, kind) for mode in qemu.MODES for kind in ('old', 'converted'))
 
 
-def test_program_of_a_case(tmp_path: Path) -> None:
-    """It goes before that of the whole bench."""
-    own = replace(ONE, program=tmp_path / 'own')
+def test_programs_of_a_case() -> None:
+    """They go before that of the whole bench; C comes compiled."""
+    own = replace(ONE, programs=(NOWHERE / 'own.sh', NOWHERE / 'own.c'))
     guest = matrix.Guest(NOWHERE / 'init', NOWHERE / 'inject',
-                         NOWHERE / 'common')
+                         NOWHERE / 'common',
+                         {NOWHERE / 'own.c': NOWHERE / 'compiled'})
     batch = matrix.Batch('direct', (matrix.Task(_form(one=own)),
                                     matrix.Task(_form('converted'))))
     files = matrix._contents(batch, guest, NOWHERE / 'plan')
-    assert files['/m/one.old/program'] == tmp_path / 'own'
+    assert files['/m/one.old/own.sh'] == NOWHERE / 'own.sh'
+    assert files['/m/one.old/own.c'] == NOWHERE / 'compiled'
     assert files['/program'] == NOWHERE / 'common'
     plan = matrix._plan_file(batch, guest).splitlines()
     assert [line for line in plan if line.startswith('program')] == [
-        'program /m/one.old/program', 'program /program']
+        'program /m/one.old/own.sh', 'program /m/one.old/own.c',
+        'program /program']
 
 
 #: A run in which the second of four calls kills the guest.
@@ -226,7 +230,7 @@ DEADLY = '''KTAP version 1
   ok 1 load
   ok 2 transfer
   ok 3 unload
-  # 4 calls can fail
+  # 4 of 9 calls shall fail
   # dma_alloc_attrs 1 fails
   ok 4 dma_alloc_attrs 1
   # load: Cannot allocate memory
@@ -243,7 +247,7 @@ REST = '''KTAP version 1
   KTAP version 1
   # Subtest: one.old.inject
   ok 1 load
-  # 4 calls can fail
+  # 4 of 9 calls shall fail
   # dma_map_page_attrs 2 fails
   ok 2 dma_map_page_attrs 2
   # transfer: no error
@@ -320,10 +324,50 @@ def test_converted_form_is_held_to_the_old_one(
         problem: str) -> None:
     """What the rules leave to a person may stay; nothing may get worse."""
     verdicts = {('one.old', 'direct'): _verdict(*old),
-                ('one.old.inject', 'iommu'): _verdict(*old),
-                ('one.converted', 'direct'): _verdict(*converted),
-                ('one.converted.inject', 'iommu'): _verdict(*converted)}
-    rows = list(matrix._rows([_form('old'), _form('converted')], verdicts))
-    assert [(row.form.kind, row.inject, row.problem) for row in rows] == [
-        ('old', False, ''), ('old', True, ''),
-        ('converted', False, problem), ('converted', True, problem)]
+                ('one.converted', 'direct'): _verdict(*converted)}
+    assert _problems(verdicts) == [('old', ''), ('converted', problem)]
+
+
+def _problems(verdicts: dict[tuple[str, str], verdict.Verdict]
+              ) -> list[tuple[str, str]]:
+    return [(row.form.kind, row.problem) for row in matrix._rows(
+        [_form('old'), _form('converted')], verdicts)]
+
+
+#: A call that fails, and what comes of it, by the worst oracle.
+CALLS = {
+    '': '  # dma_alloc_attrs 1 fails\n  # load: Cannot allocate memory\n',
+    'data': '  # dma_alloc_attrs 1 fails\n  # load: no error\n'
+            '  not ok 2 transfer after it # the program exits with 1\n',
+    'crash': '  # dma_alloc_attrs 1 fails\nBUG: something\n',
+}
+
+
+@pytest.mark.parametrize('old, converted, problem', [
+    (('', 'crash'), ('', 'data'), ''),
+    (('data', 'data'), ('', 'data', ''), ''),
+    (('', ''), ('', 'data'), '1 calls do harm, 0 in the old form'),
+    (('data',), ('crash',), '1 calls are deadly, 0 in the old form'),
+])
+def test_failing_calls_of_both_forms(old: tuple[str, ...],
+                                     converted: tuple[str, ...],
+                                     problem: str) -> None:
+    def run(calls: tuple[str, ...]) -> verdict.Verdict:
+        return verdict.Verdict(log=''.join(CALLS[one] for one in calls
+                                           ).splitlines())
+
+    assert _problems({
+        ('one.old.inject', 'iommu'): run(old),
+        ('one.converted.inject', 'iommu'): run(converted)}) == [
+        ('old', ''), ('converted', problem)]
+
+
+def test_what_is_heard_without_a_failing_call_is_not_its_doing() -> None:
+    """But mappings that it leaves are."""
+    said = 'DMA-API: one 0000:00:01.0: device driver failed to check map error'
+    log = [said, '  # dma_alloc_attrs 1 fails', said,
+           '  # load: Cannot allocate memory', '  not ok 2 dma-debug # 1 errors',
+           '  # dma_alloc_attrs 2 fails', '  # load: Cannot allocate memory',
+           '  not ok 3 mappings # 2 more than before']
+    assert [one.oracles for one in verdict.failed_calls(
+        verdict.Verdict(log=log))] == [(), ('dma-debug',)]

@@ -471,7 +471,7 @@ def test_no_kbuild(tmp_path: Path) -> None:
     ('[tree]\nrelease = "5.10"\npaths = ["x"]\npatch = "y"\n',
      'y is missing'),
     ('[machine]\ndevice = "edu"\n', 'unknown key device'),
-    ('[guest]\nprogram = "x.sh"\n', 'x.sh is missing'),
+    ('[guest]\nprograms = ["x.sh"]\n', 'x.sh is missing'),
 ])
 def test_bad_case_file(driver: Path, text: str, said: str) -> None:
     (driver / case.FILE).write_text(text)
@@ -781,6 +781,6 @@ def test_make_runtime(variable: str, said: str) -> None:
 def test_c_sources_are_in_kernel_style() -> None:
     done = subprocess.run(
         [str(kernel_tree.checkpatch()), '--strict', '--no-tree', '--quiet',
-         '-f', *map(str, sorted(FOLDER.glob('*/*.[ch]')))],
+         '-f', *map(str, sorted(FOLDER.rglob('*.[ch]')))],
         capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, '')

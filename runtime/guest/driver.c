@@ -266,7 +266,7 @@ void find_node(const struct run *run)
 /* Is there anything to use the device by? */
 bool can_transfer(const struct run *run)
 {
-	return run->program || node;
+	return run->nprograms || node;
 }
 
 /* --- Messages ----------------------------------------------------------- */
@@ -406,8 +406,10 @@ int transfer(const struct run *run, char *trouble, size_t size)
 	int round;
 	int i;
 
-	if (run->program)
-		return run_program(run->program, trouble, size);
+	for (i = 0; i < run->nprograms && !ret; i++)
+		ret = run_program(run->programs[i], trouble, size);
+	if (run->nprograms)
+		return ret;
 
 	for (round = 0; round < run->rounds && !ret; round++) {
 		for (i = 0; i < run->nsizes && !ret; i++)

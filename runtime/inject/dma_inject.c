@@ -9,6 +9,7 @@
  * "calls" counts the calls since it was last written; the call that makes it
  * equal to "fail" returns an error without having done anything. Calls for
  * devices that no driver of the named modules is bound to are left alone.
+ * "places" has the place (the low half of the address) of each call.
  */
 
 #include <linux/debugfs.h>
@@ -24,12 +25,16 @@ static int modules_count;
 module_param_array(modules, charp, &modules_count, 0444);
 MODULE_PARM_DESC(modules, "Modules whose devices shall see failures");
 
+#define MAX_PLACES	1024
+
 struct target {
 	struct kprobe probe;
 	bool probed;
 	unsigned long failure;		/* what a failed call returns */
 	u32 calls;
 	u32 fail;
+	u32 places[MAX_PLACES];
+	struct debugfs_u32_array array;
 };
 
 #define TARGET(function, value) {				\
@@ -87,6 +92,10 @@ static int count_call(struct kprobe *probe, struct pt_regs *regs)
 	if (!is_ours(dev) ||
 	    cannot_fail(target, dev, regs_get_kernel_argument(regs, 1)))
 		return 0;
+
+	if (target->calls < MAX_PLACES)
+		target->places[target->calls] =
+			*(unsigned long *)kernel_stack_pointer(regs);
 
 	if (++target->calls != target->fail)
 		return 0;
@@ -154,6 +163,10 @@ static int __init dma_inject_init(void)
 		entry = debugfs_create_dir(targets[i].probe.symbol_name, folder);
 		debugfs_create_u32("calls", 0600, entry, &targets[i].calls);
 		debugfs_create_u32("fail", 0600, entry, &targets[i].fail);
+		targets[i].array.array = targets[i].places;
+		targets[i].array.n_elements = MAX_PLACES;
+		debugfs_create_u32_array("places", 0400, entry,
+					 &targets[i].array);
 	}
 
 	return 0;
