@@ -99,8 +99,8 @@ class Guest:
     """What goes into every initramfs.
 
     program: the user's own instead of ours for /dev/edu, where a case does
-    not bring any.  compiled: what became of those that are C files.  shell: for
-    those that are scripts.
+    not bring any.  compiled: what became of those that are C files.  shell:
+    for those that are scripts.
     """
 
     init: Path

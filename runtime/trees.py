@@ -69,7 +69,8 @@ def _apt(words: list[str], work: Path) -> str:
         return subprocess.run(['apt-get', *words], cwd=work, text=True,
                               capture_output=True, check=False).stderr
     except FileNotFoundError:
-        raise Trouble('apt-get is missing: name trees that are there') from None
+        raise Trouble('apt-get is missing: name trees that are there'
+                      ) from None
 
 
 def _for_release(release: str, work: Path) -> list[str]:

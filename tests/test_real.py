@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def test_case(one: case.Case) -> None:
             and program.read_bytes().startswith(b'#!/bin/sh\n')
     assert re.search(r'^obj-m := \w', (one.folder / 'Kbuild').read_text(),
                      re.M)
+
+
+def test_make_runs_them() -> None:
+    done = subprocess.run(['make', '-n', '-C', str(ROOT), 'runtime-real'],
+                          capture_output=True, text=True, check=True)
+    assert {'runtime/real/' + one.name for one in CASES} <= set(
+        done.stdout.split())
 
 
 def test_all_of_them_fit_into_one_machine() -> None:
@@ -366,7 +374,8 @@ def test_what_is_heard_without_a_failing_call_is_not_its_doing() -> None:
     """But mappings that it leaves are."""
     said = 'DMA-API: one 0000:00:01.0: device driver failed to check map error'
     log = [said, '  # dma_alloc_attrs 1 fails', said,
-           '  # load: Cannot allocate memory', '  not ok 2 dma-debug # 1 errors',
+           '  # load: Cannot allocate memory',
+           '  not ok 2 dma-debug # 1 errors',
            '  # dma_alloc_attrs 2 fails', '  # load: Cannot allocate memory',
            '  not ok 3 mappings # 2 more than before']
     assert [one.oracles for one in verdict.failed_calls(

@@ -763,14 +763,15 @@ def test_what_is_refused_is_told(driver: Path) -> None:
     assert 'drv.converted iommu: data, iommu' in done.stdout
 
 
+@pytest.mark.parametrize('target', ['runtime', 'runtime-real'])
 @pytest.mark.parametrize('variable, said', [
     ('DRIVERS=/nowhere', '/nowhere: no such folder'),
     ('JUNIT=/nowhere/a b', '/nowhere/a b: cannot be written'),
     ('HTML=/nowhere/a b', '/nowhere/a b: cannot be written'),
 ])
-def test_make_runtime(variable: str, said: str) -> None:
+def test_make_runtime(target: str, variable: str, said: str) -> None:
     """What it is told comes to the command."""
-    done = subprocess.run(['make', '-s', '-C', str(ROOT), 'runtime', variable],
+    done = subprocess.run(['make', '-s', '-C', str(ROOT), target, variable],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert said in done.stderr
