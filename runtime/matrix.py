@@ -377,6 +377,8 @@ def _worse(verdict: Verdict, old: Verdict) -> str:
         return '%d calls do harm, %d in the old form' % tuple(harm)
     if crashes[0] > crashes[1]:
         return '%d calls are deadly, %d in the old form' % tuple(crashes)
+    if 'kmemleak' in verdict.said and 'kmemleak' not in old.said:
+        return 'memory is lost, and not in the old form'
     return ''
 
 

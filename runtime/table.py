@@ -65,7 +65,8 @@ def verdict(row: Row) -> str:
 
     Of a driver of a kernel tree, which may be left in part as it was, also how
     much: the errors that dma-debug counted, and of the calls that failed, how
-    many did no harm, and after how many an oracle spoke.
+    many did no harm, and after how many an oracle spoke.  kmemleak does so when
+    all is over, and does not know after which.
     """
     if row.form.case.tree and row.inject:
         calls = list(failed_calls(row.verdict))
@@ -73,7 +74,9 @@ def verdict(row: Row) -> str:
         return ' '.join(('%d/%d' % (sum(not one.oracles for one in calls),
                                     len(calls)),
                          *('%s:%d' % (oracle, heard[oracle])
-                           for oracle in ORACLES if heard[oracle])))
+                           for oracle in ORACLES if heard[oracle]),
+                         *(['kmemleak'] if 'kmemleak' in row.verdict.said
+                           else [])))
     if row.form.case.tree and row.verdict.oracles:
         count = dma_errors(row.verdict)
         return ' '.join('%s:%d' % (oracle, count) if oracle == 'dma-debug'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Iterator
 
 from . import ktap
@@ -163,7 +164,9 @@ def failed_calls(verdict: Verdict) -> Iterator[FailedCall]:
               if _CALL.match(line)]
     always = _judge_lines(verdict.log[:starts[0]], True).said if starts else {}
     for start, end in zip(starts, [*starts[1:], len(verdict.log)]):
-        log = verdict.log[start:end]
+        # Not what was looked for, or done in another boot, when all was over
+        log = list(takewhile(lambda line: not ktap.is_subtest(line),
+                             verdict.log[start:end]))
         found = _CALL.match(log[0])
         assert found is not None
         outcome = next(filter(None, map(_OUTCOME.match, log)), None)

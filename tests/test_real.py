@@ -347,6 +347,7 @@ CALLS = {
     '': '  # dma_alloc_attrs 1 fails\n  # load: Cannot allocate memory\n',
     'data': '  # dma_alloc_attrs 1 fails\n  # load: no error\n'
             '  not ok 2 transfer after it # the program exits with 1\n',
+    'lost': '  # dma_alloc_attrs 1 fails\n  # load: no error\n',
     'crash': '  # dma_alloc_attrs 1 fails\nBUG: something\n',
 }
 
@@ -356,18 +357,30 @@ CALLS = {
     (('data', 'data'), ('', 'data', ''), ''),
     (('', ''), ('', 'data'), '1 calls do harm, 0 in the old form'),
     (('data',), ('crash',), '1 calls are deadly, 0 in the old form'),
+    (('', 'data'), ('', 'lost'), 'memory is lost, and not in the old form'),
+    (('lost',), ('lost',), ''),
 ])
 def test_failing_calls_of_both_forms(old: tuple[str, ...],
                                      converted: tuple[str, ...],
                                      problem: str) -> None:
     def run(calls: tuple[str, ...]) -> verdict.Verdict:
-        return verdict.Verdict(log=''.join(CALLS[one] for one in calls
-                                           ).splitlines())
+        return verdict.Verdict(
+            {'kmemleak': ['memory is lost']} if 'lost' in calls else {},
+            log=''.join(CALLS[one] for one in calls).splitlines())
 
     assert _problems({
         ('one.old.inject', 'iommu'): run(old),
         ('one.converted.inject', 'iommu'): run(converted)}) == [
         ('old', ''), ('converted', problem)]
+
+
+def test_lost_memory_is_the_doing_of_no_single_call() -> None:
+    log = (CALLS[''] + '  # Subtest: kmemleak\n'
+           '  not ok 1 kmemleak # memory is lost\n').splitlines()
+    lost = verdict.Verdict({'kmemleak': ['memory is lost']}, log=log)
+    assert [one.oracles for one in verdict.failed_calls(lost)] == [()]
+    assert table.verdict(matrix.Row(_form(), 'iommu', True, lost)) == \
+        '1/1 kmemleak'
 
 
 def test_what_is_heard_without_a_failing_call_is_not_its_doing() -> None:

@@ -37,8 +37,8 @@
 #define MAX_TARGETS	16
 #define MAX_CALLS	1024		/* of one function, as in dma_inject.c */
 
-#define FIRST_CALLS	4		/* from one place that all fail, */
-#define EVERY_CALL	16		/* and which others */
+#define FIRST_CALLS	2		/* from one place that all fail, */
+#define EVERY_CALL	64		/* and which others */
 
 #define STEADY_MESSAGES	3
 
