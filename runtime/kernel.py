@@ -89,7 +89,8 @@ def prepare(profile: str = 'default', extra: str = '') -> Kernel:
     parts = PROFILES[profile]
     fragment = ''.join((FOLDER / name).read_text(encoding='utf-8')
                        for name in parts.fragments) + extra
-    tree = trees.tree(parts.release) if parts.release else None
+    # Resolved: so are the paths of what is converted in it
+    tree = trees.tree(parts.release).resolve() if parts.release else None
     folder = kernel_source.cache('runtime') / kernel_source.key(fragment,
                                                                 tree=tree)
 

@@ -91,6 +91,18 @@ def test_key_of_a_tree(tmp_path: Path) -> None:
     assert kernel_source.key('a', tree=tmp_path / 'copy') == keys[-1]
 
 
+def test_cache_behind_a_link(tmp_path: Path,
+                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree is where the paths of its drivers are said to be."""
+    (tmp_path / 'there').mkdir()
+    (tmp_path / 'there' / 'Makefile').write_text('VERSION = 5\n')
+    (tmp_path / 'link').symlink_to('there')
+    monkeypatch.setattr(kernel.trees, 'tree', lambda _: tmp_path / 'link')
+    monkeypatch.setattr(kernel_source, 'made', lambda folder, make: folder)
+    monkeypatch.setattr(kernel, '_require_whole', lambda folder: None)
+    assert kernel.prepare('5.10').tree == tmp_path.resolve() / 'there'
+
+
 # --- The forms --------------------------------------------------------------
 
 DRIVER = '''#include <linux/pci.h>
