@@ -20,20 +20,22 @@ TEST_PACKAGES := chromium git openssh-client openssh-server parallel \
 	python3-html5lib python3-jsonschema python3-pytest \
 	python3-pytest-xdist python3-yaml rsync
 
-# What `make runtime` runs
+# What `make runtime` and `make runtime-real` run
 EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))
+REAL_CASES := $(patsubst %/Kbuild,%,$(wildcard runtime/real/*/Kbuild))
 
 flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
 	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
 
 .PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime \
-	bench test install uninstall need-m need-kdir
+	runtime-real bench test install uninstall need-m need-kdir
 
 help:
 	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
 	@echo 'make convert      rewrite the driver M=, in place'
 	@echo 'make lint         like coccicheck, but fail on findings'
 	@echo 'make runtime      boot drivers before and after their conversion in QEMU'
+	@echo 'make runtime-real  the same with drivers of Linux 5.10'
 	@echo 'make bench        compare conversions with what people did in Linux'
 	@echo 'make test         run the tests'
 	@echo 'make install      put the rules into the kernel tree KDIR='
@@ -44,7 +46,7 @@ help:
 	@echo 'M=PATH      driver: a folder or a file, here or in KDIR'
 	@echo 'MODE=       report (default), patch, context, org; coccicheck only'
 	@echo 'COCCI=RULE  only this rule (its name or its .cocci file)'
-	@echo 'DRIVERS=    folders for make runtime;  HTML=FILE  results as a page'
+	@echo 'DRIVERS=    folders for make runtime(-real);  HTML=FILE  results as a page'
 	@echo 'JUNIT=FILE  the same as XML'
 	@echo 'FORMAT= BASELINE=FILE DIFF=REV  for make lint: see docs/lint.md'
 	@echo 'KDIR=DIR    kernel tree;  J=N  so many at once;  V=1  show commands'
@@ -96,10 +98,12 @@ lint: need-m run-deps
 		$(if $(BASELINE),--baseline '$(BASELINE)') \
 		$(if $(DIFF),--diff '$(DIFF)') -- '$(M)'
 
-runtime: runtime-deps
+runtime: cases = driver-sample $(EDU_CASES)
+runtime-real: cases = $(REAL_CASES)
+runtime runtime-real: runtime-deps
 	@$(PYTHON) cocci-dma bench-driver $(if $(JUNIT),--junit '$(JUNIT)') \
 		$(if $(HTML),--html '$(HTML)') \
-		$(or $(DRIVERS),driver-sample $(EDU_CASES))
+		$(or $(DRIVERS),$(cases))
 
 bench: run-deps
 	@$(PYTHON) bench/accuracy.py $(if $(J),--jobs '$(J)')

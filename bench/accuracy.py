@@ -51,7 +51,7 @@ from cocci_dma import Trouble, rules, run  # noqa: E402
 from evidence import cparse as c  # noqa: E402
 from evidence import pci_dma_compat  # noqa: E402
 from evidence.clex import tokenize  # noqa: E402
-import trees  # noqa: E402
+from runtime import trees  # noqa: E402
 
 PLAIN = HERE / 'plain' / 'pci_dma_compat.cocci'
 #: Seconds for one run of spatch.

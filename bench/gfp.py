@@ -29,15 +29,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / 'cocci')]
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / 'cocci')]
 
-import trees  # noqa: E402
 from cocci_dma import Trouble  # noqa: E402
 from evidence import cparse as c  # noqa: E402
 from evidence import gfp, kbuild  # noqa: E402
 from evidence.context import Context  # noqa: E402
 from evidence.driver import Driver, strip, text  # noqa: E402
+from runtime import trees  # noqa: E402
 
 MASKED = frozenset(('dma_alloc_coherent',))
 WRAPPERS = frozenset(('pci_alloc_consistent', 'pci_zalloc_consistent'))

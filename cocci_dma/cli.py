@@ -311,7 +311,7 @@ def bench_driver(folders: Sequence[Path], junit: Path | None,
     if junit is not None:
         table.write_junit(results.rows, junit)
     if html is not None:
-        output.write(html, page.render(results, options))
+        output.write(html, page.render(results))
     return 1 if any(row.problem for row in results.rows) else 0
 
 

@@ -17,7 +17,8 @@ class Options:
     """How to run the bench; what is for other devices than edu first.
 
     program: drives the device in the guest, instead of our own for a
-    character device that keeps what is written to it.
+    character device that keeps what is written to it.  A case may bring a
+    machine and a program of its own, and be of another kernel.
     """
 
     devices: Sequence[str] = (EDU,)
@@ -35,12 +36,15 @@ class Options:
 class Results:
     """What came of it: rows in the order of the folders.
 
-    left_out: case -> the rules without which it makes no sense.
+    left_out: case -> the rules without which it makes no sense.  profile,
+    devices: the kernel, and what was in the machine.
     """
 
     rows: list[matrix.Row]
     conversions: dict[str, forms.Conversion]
     left_out: dict[str, list[str]]
+    profile: str = 'default'
+    devices: Sequence[str] = (EDU,)
 
 
 def bench(folders: Iterable[Path], options: Options) -> Results:
@@ -48,22 +52,28 @@ def bench(folders: Iterable[Path], options: Options) -> Results:
     every = _distinct(map(case.read, folders))
     cases = [one for one in every if not missing_rules(one)]
     require()
-    program = options.program
+    programs = _programs(cases, options)
     extra = ''
-    if program is not None:
-        _require_runnable(program)
+    for program in programs:
+        if program.suffix != '.c':
+            _require_runnable(program)
     if options.config is not None:
         extra = _read(options.config)
+    profile = _profile(cases, options)
+    devices = _devices(cases, options)
     try:
-        built = kernel.prepare(options.profile, extra)
-        qemu = Qemu(built, options.devices, options.qemu_options,
+        built = kernel.prepare(profile, extra)
+        qemu = Qemu(built, devices,
+                    (*options.qemu_options, *_machine_options(cases)),
                     options.memory, options.time_limit)
         with run.scratch() as folder:
             work = Path(folder).resolve()
             guest = matrix.Guest(
                 initramfs.build_init(work),
-                forms.build_inject(built, work / 'inject'), program,
-                initramfs.busybox() if program and _is_script(program)
+                forms.build_inject(built, work / 'inject'), options.program,
+                {one: initramfs.compile_program(work / one.stem, [one])
+                 for one in programs if one.suffix == '.c'},
+                initramfs.busybox() if any(map(_is_script, programs))
                 else None)
             made, conversions = forms.make(cases, built, work,
                                            options.convert)
@@ -74,13 +84,43 @@ def bench(folders: Iterable[Path], options: Options) -> Results:
                                   error.strerror)) from None
     return Results(rows, conversions,
                    {one.name: missing_rules(one) for one in every
-                    if missing_rules(one)})
+                    if missing_rules(one)}, profile, devices)
 
 
 def missing_rules(one: case.Case) -> list[str]:
     """The rules that a case needs and that there are not."""
     known = {rule.name for rule in rules.load()}
     return [name for name in one.needs if name not in known]
+
+
+def _programs(cases: Sequence[case.Case], options: Options) -> list[Path]:
+    """All that drive a device in the guest, each once."""
+    common = (options.program,) if options.program else ()
+    return list(dict.fromkeys(program for one in cases
+                              for program in one.programs or common))
+
+
+def _profile(cases: Sequence[case.Case], options: Options) -> str:
+    """The kernel for all of the cases.  Trouble when they need several."""
+    releases = {one.tree.release if one.tree else '' for one in cases}
+    if len(releases) > 1:
+        raise Trouble('drivers of Linux %s run on its kernel, others do not: '
+                      'run them one after the other' % max(releases))
+    return max(releases, default='') or options.profile
+
+
+def _devices(cases: Sequence[case.Case], options: Options) -> list[str]:
+    """What is in the machine: all that the cases are for, each once."""
+    return list(dict.fromkeys(
+        device for one in cases for device in
+        (one.machine.devices if one.machine else options.devices)))
+
+
+def _machine_options(cases: Sequence[case.Case]) -> list[str]:
+    """The words for QEMU that the devices need; those for one only once."""
+    groups = dict.fromkeys(one.machine.options for one in cases
+                           if one.machine)
+    return [word for group in groups for word in group]
 
 
 def _distinct(cases: Iterable[case.Case]) -> list[case.Case]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A driver for the bench, and what is expected of it.
 
-A case is a folder with a driver.  Without a case.toml nothing is expected of
-the old form, and all that can be expected of the converted one.
+A case is a folder with a driver, or one that says which driver of a kernel
+tree it is.  Without a case.toml nothing is expected of the old form, and all
+that can be expected of the converted one.
 """
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from typing import Any
 
 from cocci_dma import Trouble
 
+from .kernel import PROFILES
 from .qemu import MODES
 from .verdict import ORACLES, Verdict
 
@@ -35,12 +37,36 @@ class Wrong:
 
 
 @dataclass(frozen=True)
+class Tree:
+    """Where in a kernel tree a driver is.
+
+    release: of Linux, a profile of the kernel.  paths: what is converted, in
+    that tree.  patch: upon both forms, without which it cannot be run.
+    """
+
+    release: str
+    paths: tuple[str, ...]
+    patch: Path | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a driver is for: values of -device, further words for QEMU."""
+
+    devices: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Case:
     """A driver and its expectations.
 
     works: mode -> does the old form work there; None: nothing is known.
     oracles: those that must speak of the old form.  needs: rules without
-    which there is nothing to be seen.
+    which there is nothing to be seen.  tree: None when the driver is in the
+    folder itself.  machine: None for that of the whole bench.  programs: what
+    drives the device in the guest, one after the other, instead of that of the
+    whole bench; a C file is compiled.
     """
 
     name: str
@@ -53,6 +79,9 @@ class Case:
     node: str = ''
     needs: tuple[str, ...] = ()
     wrong: tuple[Wrong, ...] = field(default=())
+    tree: Tree | None = None
+    machine: Machine | None = None
+    programs: tuple[Path, ...] = ()
 
     def old_is_as_expected(self, verdicts: dict[str, Verdict]
                            ) -> dict[str, str]:
@@ -123,7 +152,7 @@ def _name(folder: Path) -> str:
 
 
 def _parse(folder: Path, table: dict[str, Any]) -> Case:
-    known = {'summary', 'needs', 'old', 'guest', 'wrong'}
+    known = {'summary', 'needs', 'old', 'guest', 'wrong', 'tree', 'machine'}
     _only(table, known, 'the file')
     old = table.get('old')
     works = None
@@ -134,14 +163,46 @@ def _parse(folder: Path, table: dict[str, Any]) -> Case:
                  for mode in MODES}
         oracles = tuple(map(_oracle, old['oracles']))
     guest = table.get('guest', {})
-    _only(guest, {'sizes', 'transfers', 'node'}, '[guest]')
+    _only(guest, {'sizes', 'transfers', 'node', 'programs'}, '[guest]')
     return Case(_name(folder), folder, str(table.get('summary', '')), works,
                 oracles, tuple(map(int, guest.get('sizes', SIZES))),
                 int(guest.get('transfers', ROUNDS)),
                 str(guest.get('node', '')),
                 tuple(map(str, table.get('needs', ()))),
                 tuple(_wrong(folder, name, one)
-                      for name, one in table.get('wrong', {}).items()))
+                      for name, one in table.get('wrong', {}).items()),
+                _tree(folder, table.get('tree')),
+                _machine(table.get('machine')),
+                tuple(_file(folder, name)
+                      for name in guest.get('programs', ())))
+
+
+def _tree(folder: Path, table: dict[str, Any] | None) -> Tree | None:
+    if table is None:
+        return None
+    _only(table, {'release', 'paths', 'patch'}, '[tree]')
+    release, paths = table['release'], tuple(map(str, table['paths']))
+    if release not in PROFILES or not PROFILES[release].release:
+        raise ValueError('there is no kernel of Linux %s' % release)
+    if not paths:
+        raise ValueError('paths in [tree] names no driver')
+    patch = table.get('patch')
+    return Tree(release, paths, _file(folder, patch) if patch else None)
+
+
+def _machine(table: dict[str, Any] | None) -> Machine | None:
+    if table is None:
+        return None
+    _only(table, {'devices', 'options'}, '[machine]')
+    return Machine(tuple(map(str, table['devices'])),
+                   tuple(map(str, table.get('options', ()))))
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A file that the case names, which is relative to its folder."""
+    if not (folder / name).is_file():
+        raise ValueError('%s is missing' % name)
+    return folder / name
 
 
 def _only(table: dict[str, Any], known: set[str], where: str) -> None:

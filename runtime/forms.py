@@ -33,6 +33,7 @@ class Form:
 
     tree: a folder of copies that are built together; place: this one's
     folder in it, which also holds headers from outside of the driver's.
+    unchanged: it is the converted one, and nothing was converted.
     """
 
     case: Case
@@ -42,6 +43,7 @@ class Form:
     folder: Path
     wrong: Wrong | None = None
     modules: tuple[Path, ...] = ()
+    unchanged: bool = False
 
     @property
     def name(self) -> str:
@@ -49,13 +51,23 @@ class Form:
         tail = '.' + self.wrong.name if self.wrong else ''
         return '%s.%s%s' % (self.case.name, self.kind, tail)
 
+    @property
+    def label(self) -> str:
+        """What people call it among the forms of its case."""
+        return 'unchanged' if self.unchanged else \
+            self.name[len(self.case.name) + 1:]
+
 
 @dataclass
 class Conversion:
-    """What the rules did to a case, and what they left to a person."""
+    """What the rules did to a case, and what they left to a person.
+
+    edits: path -> what the file became.
+    """
 
     diff: bytes = b''
     left_over: list[Finding] = field(default_factory=list)
+    edits: dict[str, bytes] = field(default_factory=dict)
 
 
 def make(cases: Sequence[Case], kernel: Kernel, work: Path,
@@ -65,12 +77,16 @@ def make(cases: Sequence[Case], kernel: Kernel, work: Path,
 
     work: an empty folder for them.  Raises Trouble.
     """
-    drivers = {case.name: kbuild.drivers([str(case.folder)])
+    drivers = {case.name: kbuild.drivers(_sources(case, kernel))
                for case in cases}
-    forms = {kind: [_place(case, kind, drivers[case.name], work / kind / slot)
+    forms = {kind: [_place(case, kind, drivers[case.name], work / kind / slot,
+                           kernel)
                     for case, slot in zip(cases, _slots(drivers.values()))]
              for kind in ('old', 'converted')}
-    conversions = _convert(forms['converted'], options)
+    conversions = _convert(forms['converted'], kernel, options)
+    for form in (*forms['old'], *forms['converted']):
+        if form.case.tree and form.case.tree.patch:
+            _patch(form.place, form.case.tree.patch, form.kind)
     every = [*forms['old'], *forms['converted'],
              *(_spoil(form, wrong, work / ('wrong.%d' % number)
                       / form.tree.name)
@@ -107,19 +123,43 @@ def _slots(drivers: Iterable[Sequence[kbuild.Driver]]) -> Iterator[str]:
         yield str(slot)
 
 
+def _sources(case: Case, kernel: Kernel) -> list[str]:
+    """The files and folders that a driver is in.  Trouble when one is not."""
+    if case.tree is None:
+        return [str(case.folder)]
+    assert kernel.tree is not None
+    for path in case.tree.paths:
+        if not (kernel.tree / path).exists():
+            raise Trouble('%s: there is no %s in %s'
+                          % (case.folder / FILE, path, kernel.tree))
+    return [str(kernel.tree / path) for path in case.tree.paths]
+
+
 def _place(case: Case, kind: str, drivers: Sequence[kbuild.Driver],
-           tree: Path) -> Form:
-    """Copy a driver, with the headers that it has outside of its folder."""
+           tree: Path, kernel: Kernel) -> Form:
+    """Copy a driver, with the headers that it has outside of its folder.
+
+    Of a kernel tree only the driver's files, and the Kbuild of the case.
+    """
     files = {Path(file) for driver in drivers for file in driver.files}
     if not files:
         raise Trouble('%s: no C files in it: name a folder that holds the '
                       'source of a driver' % case.folder)
-    outside = [path for path in files if case.folder not in path.parents]
-    base = Path(os.path.commonpath([case.folder,
-                                    *(path.parent for path in outside)]))
     place = tree / case.name
-    folder = place / case.folder.relative_to(base)
-    shutil.copytree(case.folder, folder, ignore=_IGNORED)
+    if case.tree is not None:
+        assert kernel.tree is not None
+        first = kernel.tree / case.tree.paths[0]
+        base, outside = kernel.tree, list(files)
+        folder = place / (first if first.is_dir() else first.parent
+                          ).relative_to(base)
+        folder.mkdir(parents=True)
+        shutil.copy(case.folder / 'Kbuild', folder)
+    else:
+        outside = [path for path in files if case.folder not in path.parents]
+        base = Path(os.path.commonpath([case.folder,
+                                        *(path.parent for path in outside)]))
+        folder = place / case.folder.relative_to(base)
+        shutil.copytree(case.folder, folder, ignore=_IGNORED)
     for path in outside:
         copy = place / path.relative_to(base)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -127,37 +167,60 @@ def _place(case: Case, kind: str, drivers: Sequence[kbuild.Driver],
     return Form(case, kind, tree, place, folder)
 
 
-def _convert(forms: Sequence[Form], options: run.Options
+def _convert(forms: Sequence[Form], kernel: Kernel, options: run.Options
              ) -> dict[str, Conversion]:
-    """Convert the copies in place, all at once."""
-    result = run.convert([str(form.folder) for form in forms], rules.load(),
-                         options)
+    """Convert the copies in place, all at once.
+
+    Drivers of a kernel tree are converted where they are, amid all that there
+    is to be seen of them, and the copies get what came out.
+    """
+    def root(form: Form) -> Path:
+        """Where files have the paths that they have in the form's place."""
+        if form.case.tree is None:
+            return form.place
+        assert kernel.tree is not None
+        return kernel.tree
+
+    result = run.convert([path for form in forms for path in (
+        [str(form.folder)] if form.case.tree is None
+        else _sources(form.case, kernel))], rules.load(), options)
     if not result.complete:
         raise Trouble([*result.coverage.failures, *(
             '%s: the conversion did not end in time' % one
             for one in result.coverage.timeouts)][0])
     conversions = {form.case.name: Conversion() for form in forms}
 
-    def locate(path: str) -> tuple[Conversion, str]:
-        """Whose file it is, and where in its place it lies."""
+    def relative(path: str) -> str:
+        """Where a file lies in the place of who has it."""
+        return next(os.path.relpath(path, root(form)) for form in forms
+                    if root(form) in Path(path).parents)
+
+    def owners(path: str) -> Iterator[Conversion]:
+        """The conversions of those that have a file."""
         for form in forms:
-            if form.place in Path(path).parents:
-                return (conversions[form.case.name],
-                        os.path.relpath(path, form.place))
-        raise AssertionError(path)
+            if root(form) in Path(path).parents \
+                    and (form.place / relative(path)).exists():
+                yield conversions[form.case.name]
 
     for edit in result.edits:
-        Path(edit.source.path).write_bytes(edit.content)
-        conversion, path = locate(edit.source.path)
-        conversion.diff += report.diff([replace(edit, path=path)])
+        path = relative(edit.source.path)
+        diff = report.diff([replace(edit, path=path)])
+        for conversion in owners(edit.source.path):
+            conversion.diff += diff
+            conversion.edits[path] = edit.content
+    for form in forms:
+        form.unchanged = not conversions[form.case.name].edits
+        for path, content in conversions[form.case.name].edits.items():
+            (form.place / path).write_bytes(content)
     for finding in dict.fromkeys(filter(report.is_left_over,
                                         result.findings)):
-        conversion, path = locate(result.tree.absolute(finding.path))
+        path = result.tree.absolute(finding.path)
         evidence = tuple(
-            replace(one, path=locate(result.tree.absolute(one.path))[1])
+            replace(one, path=relative(result.tree.absolute(one.path)))
             for one in finding.evidence)
-        conversion.left_over.append(replace(finding, path=path,
-                                            evidence=evidence))
+        for conversion in owners(path):
+            conversion.left_over.append(replace(
+                finding, path=relative(path), evidence=evidence))
     return conversions
 
 
@@ -169,13 +232,18 @@ def _spoil(form: Form, wrong: Wrong, tree: Path) -> Form:
     if wrong.source.is_dir():
         shutil.copytree(wrong.source, folder, dirs_exist_ok=True)
     else:
-        done = subprocess.run(
-            ['patch', '-p1', '--batch', '--quiet', '-d', str(folder), '-i',
-             str(wrong.source)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Trouble('%s: does not apply to the converted form: %s'
-                          % (wrong.source, ' '.join(done.stdout.split())))
+        _patch(folder, wrong.source, form.kind)
     return Form(form.case, 'wrong', tree, place, folder, wrong)
+
+
+def _patch(folder: Path, patch: Path, kind: str) -> None:
+    """Apply a patch to a form.  Trouble when it does not apply."""
+    done = subprocess.run(
+        ['patch', '-p1', '--batch', '--quiet', '-d', str(folder), '-i',
+         str(patch)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Trouble('%s: does not apply to the %s form: %s'
+                      % (patch, kind, ' '.join(done.stdout.split())))
 
 
 # --- Modules ----------------------------------------------------------------
@@ -192,7 +260,7 @@ def _build(forms: Sequence[Form], kernel: Kernel, tree: Path) -> None:
     said = kernel_source.run(
         ['make', '-k', '-C', str(kernel.build_folder), 'M=%s' % tree,
          '-j%d' % kernel_source.JOBS,
-         'KCFLAGS=-include %s' % COMPAT_HEADER,
+         *([] if kernel.tree else ['KCFLAGS=-include %s' % COMPAT_HEADER]),
          *(option + '=m' for form in forms for option in _options(form))],
         check=False)
     order = tree / 'modules.order'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Mapping
+from typing import Mapping, Sequence
 
 from cocci_dma import Trouble
 
@@ -15,10 +15,14 @@ from .kernel import Kernel
 
 def build_init(folder: Path) -> Path:
     """Compile the guest program into `folder`, static.  Raises Trouble."""
-    program = folder / 'init'
+    return compile_program(folder / 'init', sorted(FOLDER.glob('guest/*.c')))
+
+
+def compile_program(program: Path, sources: Sequence[Path]) -> Path:
+    """Make a program that needs no library of C files.  Raises Trouble."""
     kernel_source.run(['gcc', '-static', '-O2', '-Wall', '-Wextra', '-Werror',
                        '-D_GNU_SOURCE', '-o', str(program),
-                       *map(str, sorted(FOLDER.glob('guest/*.c')))])
+                       *map(str, sources)])
     return program
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel that the bench boots: its own build of linux-source-6.12.
+"""The kernels that the bench boots: its own builds of Debian's sources.
 
+Linux 6.12, or for drivers that are a part of it, the release that they are of.
 Built once (3 to 5 minutes with two jobs) and kept in the cache: the image,
 what building a module against it needs, and gen_init_cpio.
 """
@@ -19,13 +20,30 @@ import rich.progress
 
 from cocci_dma import Trouble
 
-from . import FOLDER, kernel_source
+from . import FOLDER, kernel_source, trees
 
-#: name -> fragments, the later upon the earlier.
+
+@dataclass(frozen=True)
+class Profile:
+    """What a kernel is made of.
+
+    fragments: of its configuration, the later upon the earlier.  release: one
+    of trees.RELEASES; '' for SOURCE_PACKAGE.
+    """
+
+    fragments: tuple[str, ...]
+    release: str = ''
+
+
 PROFILES = {
-    'default': ('kernel.config',),
-    'kasan': ('kernel.config', 'kasan.config'),
+    'default': Profile(('kernel.config',)),
+    'kasan': Profile(('kernel.config', 'kasan.config')),
+    '5.10': Profile(('kernel.config', 'linux-5.10.config'), '5.10'),
 }
+
+#: What building a module needs of a kernel that was built beside its source.
+_FOR_MODULES = ('.config', 'Makefile', 'Module.symvers', 'arch/x86/include',
+                'include', 'scripts', 'source', 'tools/objtool/objtool')
 
 _MANIFEST = 'manifest'
 
@@ -35,10 +53,14 @@ _ACTIONS = 1150
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that can be booted and built against."""
+    """A kernel that can be booted and built against.
+
+    tree: its source, when that is more than what is built against.
+    """
 
     profile: str
     folder: Path
+    tree: Path | None = None
 
     @property
     def image(self) -> Path:
@@ -64,15 +86,25 @@ def prepare(profile: str = 'default', extra: str = '') -> Kernel:
     if profile not in PROFILES:
         raise Trouble('unknown profile %s: RUNTIME_PROFILE is one of %s'
                       % (profile, ', '.join(PROFILES)))
+    parts = PROFILES[profile]
     fragment = ''.join((FOLDER / name).read_text(encoding='utf-8')
-                       for name in PROFILES[profile]) + extra
-    folder = kernel_source.cache('runtime') / kernel_source.key(fragment)
-    if not folder.is_dir():
+                       for name in parts.fragments) + extra
+    # Resolved: so are the paths of what is converted in it
+    tree = trees.tree(parts.release).resolve() if parts.release else None
+    folder = kernel_source.cache('runtime') / kernel_source.key(fragment,
+                                                                tree=tree)
+
+    def build(work: Path) -> None:
         with _progress(profile) as on_line:
-            kernel_source.made(folder,
-                               lambda work: _build(work, fragment, on_line))
+            if tree is None:
+                _build(work, fragment, on_line)
+            else:
+                _build_beside(tree, work, fragment, on_line)
+            (work / _MANIFEST).write_text(_manifest(work), encoding='utf-8')
+
+    kernel_source.made(folder, build)
     _require_whole(folder)
-    return Kernel(profile, folder)
+    return Kernel(profile, folder, tree)
 
 
 def _build(work: Path, fragment: str, on_line: Callable[[str], None]) -> None:
@@ -94,7 +126,23 @@ def _build(work: Path, fragment: str, on_line: Callable[[str], None]) -> None:
     shutil.copy(source / 'usr/gen_init_cpio', work / 'gen_init_cpio')
     shutil.copy(source / '.config', build / '.config')
     shutil.rmtree(source)
-    (work / _MANIFEST).write_text(_manifest(work), encoding='utf-8')
+
+
+def _build_beside(tree: Path, work: Path, fragment: str,
+                  on_line: Callable[[str], None]) -> None:
+    """The same of a source that stays where it is, and is only read."""
+    kernel_source.require_packages()
+    whole, build = work / 'whole', work / 'build'
+    whole.mkdir()
+    kernel_source.configure(whole, fragment, tree)
+    kernel_source.run(['make', '-C', str(whole), '-j%d' % kernel_source.JOBS,
+                       'bzImage', 'modules'], on_line=on_line)
+    shutil.copy(whole / 'arch/x86/boot/bzImage', work / 'bzImage')
+    shutil.copy(whole / 'usr/gen_init_cpio', work / 'gen_init_cpio')
+    for name in _FOR_MODULES:
+        (build / name).parent.mkdir(parents=True, exist_ok=True)
+        (whole / name).rename(build / name)
+    shutil.rmtree(whole)
 
 
 def _manifest(folder: Path) -> str:

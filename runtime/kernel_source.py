@@ -41,16 +41,23 @@ def cache(kind: str) -> Path:
     return Path(base) / 'cocci-dma' / kind
 
 
-def key(*parts: str) -> str:
-    """A name for what is made of the source, the compiler, and `parts`.
+def key(*parts: str, tree: Path | None = None) -> str:
+    """A name for what is made of a kernel tree, the compiler, and `parts`.
 
+    tree: the source where it lies and stays; by default Debian's package.
     Trouble when there is no source, or no compiler.
     """
-    if not TARBALL.is_file():
+    if tree is not None:
+        makefile = (tree / 'Makefile').read_text(encoding='utf-8')
+        version = '%s %s' % (tree, ' '.join(re.findall(
+            r'^(?:VERSION|PATCHLEVEL|SUBLEVEL) = (\d+)', makefile, re.M)))
+    elif TARBALL.is_file():
+        state = TARBALL.stat()
+        version = '%s %d %d' % (SOURCE_PACKAGE, state.st_size,
+                                state.st_mtime_ns)
+    else:
         raise Trouble('%s is missing: apt-get install %s'
                       % (TARBALL, SOURCE_PACKAGE))
-    state = TARBALL.stat()
-    version = '%s %d %d' % (SOURCE_PACKAGE, state.st_size, state.st_mtime_ns)
     compiler = run(['gcc', '--version']).splitlines()[0]
     text = '\n'.join((version, compiler, *parts))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -106,27 +113,37 @@ def missing_packages(packages: Sequence[str] = PACKAGES) -> list[str]:
     return absent
 
 
-def unpack(folder: Path) -> None:
-    """Unpack the source into `folder`.  Raises Trouble."""
+def require_packages() -> None:
+    """Trouble when a package for building a kernel is missing."""
     absent = missing_packages()
     if absent:
         raise Trouble('the kernel cannot be built: apt-get install %s'
                       % ' '.join(absent))
+
+
+def unpack(folder: Path) -> None:
+    """Unpack the source into `folder`.  Raises Trouble."""
+    require_packages()
     run(['tar', '-x', '-f', str(TARBALL), '--strip-components=1', '-C',
          str(folder), '--use-compress-program=xz -T0'])
 
 
-def configure(folder: Path, fragment: str) -> None:
+def configure(folder: Path, fragment: str, tree: Path | None = None) -> None:
     """Make folder/.config of tinyconfig and `fragment`.
 
+    tree: the source, when `folder` is only what is built of it.
     Trouble when a line of the fragment does not survive.
     """
     make = ['make', '-s', '-C', str(folder)]
-    run([*make, 'tinyconfig'])
+    if tree is None:
+        tree = folder
+        run([*make, 'tinyconfig'])
+    else:
+        run(['make', '-s', '-C', str(tree), 'O=%s' % folder, 'tinyconfig'])
     lines = folder / 'fragment.config'
     lines.write_text(fragment, encoding='utf-8')
-    run(['sh', '-c', 'cd "$1" && scripts/kconfig/merge_config.sh -m .config '
-         'fragment.config', 'sh', str(folder)])
+    run(['sh', '-c', 'cd "$1" && "$2/scripts/kconfig/merge_config.sh" -m '
+         '.config fragment.config', 'sh', str(folder), str(tree)])
     run([*make, 'olddefconfig'])
     settings = (folder / '.config').read_text(encoding='utf-8').splitlines()
     for name, value in _wanted(fragment).items():

@@ -86,6 +86,11 @@ def _step(found: re.Match[str]) -> Step:
     return Step(found[3], not found[1], found[4] or '')
 
 
+def is_subtest(line: str) -> bool:
+    """Does a run begin with a line?"""
+    return _SUBTEST.match(line) is not None
+
+
 def is_spoken(line: str) -> bool:
     """Is a line KTAP, and not the kernel's?"""
     return _SPOKEN.match(line) is not None

@@ -10,7 +10,7 @@ import threading
 from concurrent import futures
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cocci_dma import Trouble
 
@@ -19,7 +19,8 @@ from .case import Case, Wrong
 from .forms import Form
 from .kernel import Kernel
 from .qemu import MODES, PROGRAM, Boot, Qemu
-from .verdict import MEMORY_ORACLES, Verdict, judge
+from .verdict import (MEMORY_ORACLES, Verdict, calls_done, failed_calls,
+                      judge)
 
 #: Where calls are made to fail: there, the device cannot use an address that
 #: it was never given without being noticed.
@@ -28,8 +29,10 @@ INJECT_MODE = 'iommu'
 #: Machines at once.
 PARALLEL = 2
 
-#: Runs in one boot: more would make the other processors wait for it.
+#: Runs in one boot, and calls of one run that fail in it: more would make the
+#: other processors wait for it.
 _RUNS = 40
+_CALLS = 40
 
 #: Called with the number of runs done and of all.
 Progress = Callable[[int, int], None]
@@ -37,10 +40,15 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """One run of a driver in a guest."""
+    """One run of a driver in a guest.
+
+    skip: calls that have had their failure in an earlier boot, in which it
+    left the machine of no more use.
+    """
 
     form: Form
     inject: bool = False
+    skip: int = 0
 
     @property
     def name(self) -> str:
@@ -90,13 +98,15 @@ class Row:
 class Guest:
     """What goes into every initramfs.
 
-    program: the user's own instead of ours for /dev/edu, with a shell if it
-    is a script.
+    program: the user's own instead of ours for /dev/edu, where a case does
+    not bring any.  compiled: what became of those that are C files.  shell:
+    for those that are scripts.
     """
 
     init: Path
     inject: Path
     program: Path | None = None
+    compiled: Mapping[Path, Path] = field(default_factory=dict)
     shell: Path | None = None
 
 
@@ -130,7 +140,11 @@ class Matrix:
                         pending, return_when=futures.FIRST_COMPLETED)
                     for future in done:
                         found, again = future.result()
-                        verdicts |= found
+                        for key, verdict in found.items():
+                            if key in verdicts:
+                                verdicts[key].add(verdict)
+                            else:
+                                verdicts[key] = verdict
                         pending |= {pool.submit(self._boot, batch)
                                     for batch in again}
                         self._tell(len(found))
@@ -175,8 +189,14 @@ def _plan(forms: Sequence[Form], kasan: bool) -> Iterator[Batch]:
             yield Batch(mode, every[number::count], checks)
 
     converted = [form for form in forms if form.kind == 'converted']
-    half = (len(converted) + 1) // 2
-    for part in (converted[:half], converted[half:]):
+    # Those of a kernel tree have many calls: alone, and the old form, too,
+    # whose failures are to be compared
+    alone = [form for form in forms if form.case.tree and not form.wrong]
+    for form in alone:
+        yield Batch(INJECT_MODE, (Task(form, True),), True)
+    few = [form for form in converted if form not in alone]
+    half = (len(few) + 1) // 2
+    for part in (few[:half], few[half:]):
         yield from together(INJECT_MODE, (Task(form, True) for form in part),
                             True)
     for mode in MODES:
@@ -200,10 +220,12 @@ def _plan_file(batch: Batch, guest: Guest) -> str:
                   (case.sizes[:1] if task.inject else case.sizes))
         lines.append('rounds %d' % (1 if task.inject else case.rounds))
         lines.append('inject %d' % task.inject)
+        # A ring of buffers is one place in the code
+        lines += ['skip %d' % task.skip, 'most %d' % _CALLS,
+                  'some %d' % bool(case.tree)]
         if case.node:
             lines.append('node %s' % case.node)
-        if guest.program:
-            lines.append('program /program')
+        lines += ('program %s' % path for path in _programs(task.form, guest))
     return '\n'.join(lines) + '\n'
 
 
@@ -213,16 +235,22 @@ def _modules(form: Form) -> dict[str, Path]:
             for path in form.modules}
 
 
+def _programs(form: Form, guest: Guest) -> dict[str, Path]:
+    """path in the guest -> file of what drives the device, if not we do."""
+    if form.case.programs:
+        return {'/m/%s/%s' % (form.name, path.name):
+                guest.compiled.get(path, path) for path in form.case.programs}
+    return {'/program': guest.program} if guest.program else {}
+
+
 def _contents(batch: Batch, guest: Guest, plan: Path) -> dict[str, Path]:
     """The files of the initramfs."""
     files = {'/init': guest.init, '/plan': plan,
              '/dma_inject.ko': guest.inject}
-    if guest.program:
-        files['/program'] = guest.program
     if guest.shell:
         files['/bin/busybox'] = files['/bin/sh'] = guest.shell
     for task in batch.tasks:
-        files |= _modules(task.form)
+        files |= _modules(task.form) | _programs(task.form, guest)
     return files
 
 
@@ -267,7 +295,22 @@ def judge_boot(batch: Batch, boot: Boot
             for oracle, lines in leaks.said.items():
                 verdict.said.setdefault(oracle, []).extend(lines)
             verdict.log = verdict.log + leaks.log
-    return verdicts, again
+    return verdicts, again + list(_further(batch, runs))
+
+
+def _further(batch: Batch, runs: dict[str, ktap.Run]) -> Iterator[Batch]:
+    """What is left of a run whose calls were too many for a boot.
+
+    Or when one of them has ended it: where that is no driver of a kernel tree,
+    it says all.
+    """
+    for task in batch.tasks:
+        if task.name not in runs:
+            continue
+        total, done = calls_done(runs[task.name].log)
+        if 0 < done < total - task.skip and (
+                done >= _CALLS or task.form.case.tree):
+            yield replace(batch, tasks=(replace(task, skip=task.skip + done),))
 
 
 def _last(log: str) -> str:
@@ -289,23 +332,53 @@ def _rows(forms: Sequence[Form],
             problems = form.case.old_is_as_expected(mine)
             for mode, verdict in mine.items():
                 yield Row(form, mode, False, verdict, problems[mode])
-        elif form.wrong is None:
-            for mode, verdict in mine.items():
-                yield Row(form, mode, False, verdict,
-                          _unclean(form.case, verdict))
             if injected:
+                yield Row(form, INJECT_MODE, True, injected)
+        elif form.wrong is None:
+            # What the old form of a driver does wrong, too, may be what the
+            # rules leave to a person: worse than that it must not get
+            old = '%s.old' % form.case.name if form.case.tree else ''
+            for mode, verdict in mine.items():
+                yield Row(form, mode, False, verdict, _unclean(
+                    form.case, verdict, verdicts.get((old, mode))))
+            if injected:
+                old_calls = verdicts.get((old + '.inject', INJECT_MODE))
                 yield Row(form, INJECT_MODE, True, injected,
-                          _unclean(form.case, injected))
+                          _worse(injected, old_calls) if old_calls
+                          else _unclean(form.case, injected, None))
         else:
             yield _wrong_row(form, mine, injected)
 
 
-def _unclean(case: Case, verdict: Verdict) -> str:
-    """What is wrong with a converted form, or ''."""
-    if not verdict.clean:
-        return ', '.join(verdict.oracles)
+def _unclean(case: Case, verdict: Verdict, old: Verdict | None) -> str:
+    """What is wrong with a converted form, or ''.
+
+    old: the verdict on the old form, if that is all that it is held to.
+    """
+    oracles = [oracle for oracle in verdict.oracles
+               if old is None or oracle not in old.said]
+    if oracles:
+        return ', '.join(oracles)
     if case.works is not None and not verdict.transferred:
         return 'no data was moved'
+    return ''
+
+
+def _worse(verdict: Verdict, old: Verdict) -> str:
+    """What is worse than in the old form when calls fail, or ''.
+
+    In numbers: which call is the n-th is a matter of chance.
+    """
+    now, before = ([one.oracles for one in failed_calls(each)]
+                   for each in (verdict, old))
+    harm = [sum(map(bool, each)) for each in (now, before)]
+    crashes = [sum('crash' in one for one in each) for each in (now, before)]
+    if harm[0] > harm[1]:
+        return '%d calls do harm, %d in the old form' % tuple(harm)
+    if crashes[0] > crashes[1]:
+        return '%d calls are deadly, %d in the old form' % tuple(crashes)
+    if 'kmemleak' in verdict.said and 'kmemleak' not in old.said:
+        return 'memory is lost, and not in the old form'
     return ''
 
 

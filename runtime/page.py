@@ -81,7 +81,7 @@ class Cell:
         return list(_excerpt(self.row.verdict))
 
     @property
-    def failed_calls(self) -> list[tuple[str, str]]:
+    def failed_calls(self) -> list[verdict.FailedCall]:
         """Each call that was made to fail, and what came of it."""
         return list(verdict.failed_calls(self.row.verdict)) \
             if self.row.inject else []
@@ -109,7 +109,7 @@ class Driver:
     left_over: list[findings.Finding]
 
 
-def render(results: bench.Results, options: bench.Options) -> bytes:
+def render(results: bench.Results) -> bytes:
     """The page."""
     drivers = list(_drivers(results))
     cells = [cell for driver in drivers for form in driver.forms
@@ -123,7 +123,7 @@ def render(results: bench.Results, options: bench.Options) -> bytes:
         oracles={oracle: meaning for oracle, meaning
                  in verdict.ORACLES.items() if any(
                      oracle in cell.row.verdict.said for cell in cells)},
-        options=options, made=datetime.now(timezone.utc))
+        results=results, made=datetime.now(timezone.utc))
 
 
 # --- From results to what is shown ------------------------------------------
@@ -147,7 +147,7 @@ def _form(cells: Sequence[Cell]) -> Form:
     """The results of one form, column by column."""
     form = cells[0].row.form
     places = {table.place(cell.row): cell for cell in cells}
-    return Form(form.name[len(form.case.name) + 1:],
+    return Form(form.label,
                 [places.get(place) for place in _PLACES])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from itertools import groupby
 from pathlib import Path
 from typing import Iterable, Sequence
@@ -16,6 +17,7 @@ import rich.table
 from . import output
 from .matrix import Row
 from .qemu import MODES
+from .verdict import ORACLES, dma_errors, failed_calls
 
 #: The column of the runs in which calls fail.
 INJECTED = 'calls fail'
@@ -35,8 +37,7 @@ def text(rows: Sequence[Row], width: int) -> str:
     for case, mine in groupby(rows, lambda row: row.form.case.name):
         first = case
         for form, cells in groupby(mine, lambda row: row.form):
-            table.add_row(first, form.name[len(case) + 1:],
-                          *_cells(list(cells)))
+            table.add_row(first, form.label, *_cells(list(cells)))
             first = ''
     console = rich.console.Console(file=io.StringIO(), width=width,
                                    force_terminal=False, markup=False,
@@ -60,7 +61,27 @@ def _cell(row: Row) -> str:
 
 
 def verdict(row: Row) -> str:
-    """What came of a run, in a word or a few."""
+    """What came of a run, in a word or a few.
+
+    Of a driver of a kernel tree, which may be left in part as it was, also how
+    much: the errors that dma-debug counted, and of the calls that failed, how
+    many did no harm, and after how many an oracle spoke.  kmemleak does so when
+    all is over, and does not know after which.
+    """
+    if row.form.case.tree and row.inject:
+        calls = list(failed_calls(row.verdict))
+        heard = Counter(oracle for one in calls for oracle in one.oracles)
+        return ' '.join(('%d/%d' % (sum(not one.oracles for one in calls),
+                                    len(calls)),
+                         *('%s:%d' % (oracle, heard[oracle])
+                           for oracle in ORACLES if heard[oracle]),
+                         *(['kmemleak'] if 'kmemleak' in row.verdict.said
+                           else [])))
+    if row.form.case.tree and row.verdict.oracles:
+        count = dma_errors(row.verdict)
+        return ' '.join('%s:%d' % (oracle, count) if oracle == 'dma-debug'
+                        and count else oracle
+                        for oracle in row.verdict.oracles)
     return ' '.join(row.verdict.oracles) or \
         ('pass' if row.verdict.transferred else 'loads')
 
@@ -111,8 +132,7 @@ def write_junit(rows: Iterable[Row], path: Path) -> None:
         for row in members:
             test = ElementTree.SubElement(
                 suite, 'testcase', classname=printable(case),
-                name=printable('%s %s' % (row.form.name[len(case) + 1:],
-                                          place(row))))
+                name=printable('%s %s' % (row.form.label, place(row))))
             if row.problem:
                 failure = ElementTree.SubElement(test, 'failure',
                                                  message=printable(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Iterator
 
 from . import ktap
@@ -51,8 +52,14 @@ _PLACE = re.compile(r'^(?:RIP: 0010:| (?:\? )?)(\w+\+0x\w+/0x\w+ \[\w+\])')
 _CORRUPTS = re.compile(r'^DMA-API: .* frees DMA memory')
 
 #: What guest/init.c says when it makes a call fail, and what came of that.
+_CALLS = re.compile(r'^  # (\d+) of \d+ calls shall fail$')
 _CALL = re.compile(r'^  # (\w+ \d+) fails$')
 _OUTCOME = re.compile(r'^  # ((?:load|transfer): .*)$')
+
+#: How a step says that mappings are left, and what CONFIG_DMA_API_DEBUG has
+#: counted.
+_LEFT = re.compile(r'^mappings: ')
+_ERRORS = re.compile(r'^dma-debug: (\d+) errors')
 
 _LAST_LINES = 6
 
@@ -86,6 +93,15 @@ class Verdict:
         if line not in lines:
             lines.append(line)
 
+    def add(self, other: Verdict) -> None:
+        """Take in what came of the rest of a run, in another boot."""
+        for oracle, lines in other.said.items():
+            for line in lines:
+                self.say(oracle, line)
+        self.transferred |= other.transferred
+        self.corrupted |= other.corrupted
+        self.log = self.log + other.log
+
 
 def judge(run: ktap.Run, end: str | None = None) -> Verdict:
     """The verdict on one run.
@@ -118,6 +134,19 @@ def judge(run: ktap.Run, end: str | None = None) -> Verdict:
     return verdict
 
 
+@dataclass(frozen=True)
+class FailedCall:
+    """A call that was made to fail.
+
+    outcome: what came of it at first.  oracles: those that spoke, at that time
+    or until the driver was used again, and not before any call failed.
+    """
+
+    call: str
+    outcome: str
+    oracles: tuple[str, ...]
+
+
 def evidence(verdict: Verdict) -> Iterator[tuple[str, str]]:
     """Each line of the log, and the oracle that speaks by it, or ''."""
     oracles = {line: oracle for oracle, lines in verdict.said.items()
@@ -129,17 +158,42 @@ def evidence(verdict: Verdict) -> Iterator[tuple[str, str]]:
         yield line, oracles.get(said, '')
 
 
-def failed_calls(verdict: Verdict) -> Iterator[tuple[str, str]]:
+def failed_calls(verdict: Verdict) -> Iterator[FailedCall]:
     """The calls that were made to fail, and what came of each."""
-    call = ''
-    for line in verdict.log:
-        if begin := _CALL.match(line):
-            call = begin[1]
-        elif call and (end := _OUTCOME.match(line)):
-            yield call, end[1]
-            call = ''
-    if call:
-        yield call, 'the guest ends'
+    starts = [number for number, line in enumerate(verdict.log)
+              if _CALL.match(line)]
+    always = _judge_lines(verdict.log[:starts[0]], True).said if starts else {}
+    for start, end in zip(starts, [*starts[1:], len(verdict.log)]):
+        # Not what was looked for, or done in another boot, when all was over
+        log = list(takewhile(lambda line: not ktap.is_subtest(line),
+                             verdict.log[start:end]))
+        found = _CALL.match(log[0])
+        assert found is not None
+        outcome = next(filter(None, map(_OUTCOME.match, log)), None)
+        judged = _judge_lines(log, outcome is not None)
+        yield FailedCall(
+            found[1], outcome[1] if outcome else 'the guest ends',
+            tuple(oracle for oracle in judged.oracles if oracle not in always
+                  or any(map(_LEFT.match, judged.said[oracle]))))
+
+
+def _judge_lines(log: list[str], ended: bool) -> Verdict:
+    """The verdict on a part of a run."""
+    steps = [step for step in map(ktap.step, log) if step]
+    return judge(ktap.Run('', steps, log, ended), 'the guest ends')
+
+
+def calls_done(log: list[str]) -> tuple[int, int]:
+    """How many calls shall fail in a run, and how many have in its boot."""
+    total = next(filter(None, map(_CALLS.match, log)), None)
+    return (int(total[1]) if total else 0,
+            sum(1 for line in log if _CALL.match(line)))
+
+
+def dma_errors(verdict: Verdict) -> int:
+    """How many errors CONFIG_DMA_API_DEBUG has counted in a run."""
+    return sum(int(found[1]) for found in map(
+        _ERRORS.match, verdict.said.get('dma-debug', ())) if found)
 
 
 def _failed(step: ktap.Step) -> str:

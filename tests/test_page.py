@@ -81,13 +81,14 @@ def results() -> bench.Results:
     conversions = {row.form.case.name: forms.Conversion(DIFF, [REFUSAL])
                    for row in rows}
     conversions['hangs'] = forms.Conversion()
-    return bench.Results(rows, conversions, {'later' + HOSTILE: ['no_rule']})
+    return bench.Results(rows, conversions, {'later' + HOSTILE: ['no_rule']},
+                         devices=[HOSTILE])
 
 
 @pytest.fixture
 def made(results: bench.Results) -> bytes:
     """The page of these results."""
-    return page.render(results, bench.Options(devices=[HOSTILE]))
+    return page.render(results)
 
 
 def parse(content: bytes) -> Any:
@@ -229,7 +230,7 @@ def test_one_good_driver() -> None:
     results = bench.Results(
         [_row(SAMPLE, 'converted', 'iommu', 'converted-iommu')],
         {SAMPLE.name: forms.Conversion(DIFF)}, {})
-    tree = parse(page.render(results, bench.Options()))
+    tree = parse(page.render(results))
     assert tree.find('.//*[@id="problems"]') is None
     assert words_of(tree.find('.//header/p')) == '1 results, all as expected'
     assert 'open' in tree.find('.//details[@class="diff"]').attrib

@@ -136,7 +136,7 @@ def test_memory_faults_are_caught(driver: Path) -> None:
 @in_qemu
 def test_page_of_the_matrix(results: bench.Results) -> None:
     """All that was run is on it; test_page.py looks at the page itself."""
-    tree = test_page.parse(page.render(results, bench.Options()))
+    tree = test_page.parse(page.render(results))
     cells = test_page.cells_of(tree)
     assert len(cells) == len(results.rows)
     for row, (name, (state, words, _)) in zip(
@@ -466,6 +466,12 @@ def test_no_kbuild(tmp_path: Path) -> None:
     ('[old]\ndirect="pass"\nswiotlb="pass"\niommu="pass"\n'
      'oracles=["nobody"]\n', 'unknown oracle nobody'),
     ('[wrong.x]\noracle = "data"\n', 'wrong/x.patch is missing'),
+    ('[tree]\nrelease = "2.4"\npaths = ["x"]\n', 'no kernel of Linux 2.4'),
+    ('[tree]\nrelease = "5.10"\npaths = []\n', 'names no driver'),
+    ('[tree]\nrelease = "5.10"\npaths = ["x"]\npatch = "y"\n',
+     'y is missing'),
+    ('[machine]\ndevice = "edu"\n', 'unknown key device'),
+    ('[guest]\nprograms = ["x.sh"]\n', 'x.sh is missing'),
 ])
 def test_bad_case_file(driver: Path, text: str, said: str) -> None:
     (driver / case.FILE).write_text(text)
@@ -757,14 +763,15 @@ def test_what_is_refused_is_told(driver: Path) -> None:
     assert 'drv.converted iommu: data, iommu' in done.stdout
 
 
+@pytest.mark.parametrize('target', ['runtime', 'runtime-real'])
 @pytest.mark.parametrize('variable, said', [
     ('DRIVERS=/nowhere', '/nowhere: no such folder'),
     ('JUNIT=/nowhere/a b', '/nowhere/a b: cannot be written'),
     ('HTML=/nowhere/a b', '/nowhere/a b: cannot be written'),
 ])
-def test_make_runtime(variable: str, said: str) -> None:
+def test_make_runtime(target: str, variable: str, said: str) -> None:
     """What it is told comes to the command."""
-    done = subprocess.run(['make', '-s', '-C', str(ROOT), 'runtime', variable],
+    done = subprocess.run(['make', '-s', '-C', str(ROOT), target, variable],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert said in done.stderr
@@ -775,6 +782,6 @@ def test_make_runtime(variable: str, said: str) -> None:
 def test_c_sources_are_in_kernel_style() -> None:
     done = subprocess.run(
         [str(kernel_tree.checkpatch()), '--strict', '--no-tree', '--quiet',
-         '-f', *map(str, sorted(FOLDER.glob('*/*.[ch]')))],
+         '-f', *map(str, sorted(FOLDER.rglob('*.[ch]')))],
         capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, '')

@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where the kernel trees of the benchmarks come from (bench/trees.py)."""
+"""Where kernel trees of several releases come from (runtime/trees.py)."""
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / 'bench')]
-
-import trees  # noqa: E402
-
-from cocci_dma import Trouble  # noqa: E402
+from cocci_dma import Trouble
+from runtime import trees
 
 #: Gives the package only to who comes with lists of his own for bullseye.
 APT = '''#!/bin/sh

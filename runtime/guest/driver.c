@@ -266,7 +266,7 @@ void find_node(const struct run *run)
 /* Is there anything to use the device by? */
 bool can_transfer(const struct run *run)
 {
-	return run->program || node;
+	return run->nprograms || node;
 }
 
 /* --- Messages ----------------------------------------------------------- */
@@ -301,7 +301,7 @@ static int compare(const unsigned char *in, const unsigned char *out,
 	if (!bad)
 		return 0;
 	snprintf(trouble, size,
-		 "data: %zu of %zu bytes are wrong, from byte %zu on", bad, len,
+		 DATA "%zu of %zu bytes are wrong, from byte %zu on", bad, len,
 		 first);
 	return -EBADMSG;
 }
@@ -352,10 +352,13 @@ out:
 	return ret;
 }
 
-/* Let the user's own program drive the device; what it prints is passed on */
+/*
+ * Let the user's own program drive the device; what it prints is passed on. It
+ * tells wrong data from an error by a last line "data: ...".
+ */
 static int run_program(const char *program, char *trouble, size_t size)
 {
-	char line[256];
+	char line[TROUBLE_SIZE] = "";
 	int pipes[2];
 	FILE *output;
 	int status;
@@ -386,7 +389,9 @@ static int run_program(const char *program, char *trouble, size_t size)
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return 0;
 
-	if (WIFEXITED(status))
+	if (!strncmp(line, DATA, strlen(DATA)))
+		snprintf(trouble, size, "%s", line);
+	else if (WIFEXITED(status))
 		snprintf(trouble, size, "the program exits with %d",
 			 WEXITSTATUS(status));
 	else
@@ -401,8 +406,10 @@ int transfer(const struct run *run, char *trouble, size_t size)
 	int round;
 	int i;
 
-	if (run->program)
-		return run_program(run->program, trouble, size);
+	for (i = 0; i < run->nprograms && !ret; i++)
+		ret = run_program(run->programs[i], trouble, size);
+	if (run->nprograms)
+		return ret;
 
 	for (round = 0; round < run->rounds && !ret; round++) {
 		for (i = 0; i < run->nsizes && !ret; i++)

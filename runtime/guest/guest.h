@@ -15,6 +15,7 @@
 
 #define MAX_MODULES	8
 #define MAX_SIZES	16
+#define MAX_PROGRAMS	4
 #define MAX_MESSAGE	0x100000
 
 /* One driver, and what is to be done with it */
@@ -26,8 +27,12 @@ struct run {
 	int nsizes;
 	int rounds;
 	char *node;		/* in /dev; NULL: the one that appears */
-	char *program;		/* drives the device in our place, or NULL */
+	char *programs[MAX_PROGRAMS];	/* drive the device in our place */
+	int nprograms;
 	bool inject;
+	long skip;		/* calls that have failed in another boot */
+	long most;		/* calls that shall fail in this one */
+	bool some;		/* not all that come from the same place */
 };
 
 /*
@@ -37,6 +42,9 @@ struct run {
 typedef int (*step_fn)(const struct run *run, char *trouble, size_t size);
 
 #define TROUBLE_SIZE	256
+
+/* How a trouble begins that no driver has told: it moved wrong data */
+#define DATA		"data: "
 
 /* report.c: files, and what is said */
 #define __attribute(name)	__attribute__((name))

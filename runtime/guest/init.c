@@ -35,6 +35,10 @@
 
 #define MAX_RUNS	256
 #define MAX_TARGETS	16
+#define MAX_CALLS	1024		/* of one function, as in dma_inject.c */
+
+#define FIRST_CALLS	2		/* from one place that all fail, */
+#define EVERY_CALL	64		/* and which others */
 
 #define STEADY_MESSAGES	3
 
@@ -74,10 +78,17 @@ static void read_line(const char *word, const char *value)
 		run->rounds = atoi(value);
 	} else if (run && !strcmp(word, "node")) {
 		run->node = format("%s", value);
-	} else if (run && !strcmp(word, "program")) {
-		run->program = format("%s", value);
+	} else if (run && !strcmp(word, "program") &&
+		   run->nprograms < MAX_PROGRAMS) {
+		run->programs[run->nprograms++] = format("%s", value);
 	} else if (run && !strcmp(word, "inject")) {
 		run->inject = atoi(value);
+	} else if (run && !strcmp(word, "skip")) {
+		run->skip = atol(value);
+	} else if (run && !strcmp(word, "most")) {
+		run->most = atol(value);
+	} else if (run && !strcmp(word, "some")) {
+		run->some = atoi(value);
 	} else {
 		say("Bail out! the plan is not understood: %s %s", word, value);
 		exit(1);
@@ -249,7 +260,7 @@ static bool inject_one(const struct run *run, const char *function, long nth)
 
 	if (!alive)
 		said = format("%s %s", where, trouble);
-	else if (!strncmp(trouble, "data: ", 6))
+	else if (!strncmp(trouble, DATA, strlen(DATA)))
 		said = format("no error, but %s", trouble);
 	if (alive && calls < nth)
 		say_skipped(name, "the call was not made this time");
@@ -270,13 +281,47 @@ static bool inject_one(const struct run *run, const char *function, long nth)
 	return cycle(run, " after it");
 }
 
+/*
+ * Which calls shall fail? All, or of those from one place only the first ones
+ * and then one in so many: a loop over a ring of buffers. Returns how many.
+ */
+static long choose_calls(const struct run *run, const char *function,
+			 bool *chosen, long calls)
+{
+	static unsigned int places[MAX_CALLS];
+	FILE *file = fopen(format(INJECT "/%s/places", function), "r");
+	long number = 0;
+	long earlier;
+	long i;
+	long k;
+
+	for (i = 0; i < calls; i++) {
+		chosen[i] = true;
+		if (run->some && file && fscanf(file, "%u", &places[i]) == 1) {
+			for (k = 0, earlier = 0; k < i; k++)
+				earlier += places[k] == places[i];
+			chosen[i] = earlier < FIRST_CALLS ||
+				    !(earlier % EVERY_CALL);
+		}
+		number += chosen[i];
+	}
+	if (file)
+		fclose(file);
+
+	return number;
+}
+
 static bool inject_all(const struct run *run)
 {
+	static bool chosen[MAX_TARGETS][MAX_CALLS];
 	static char *targets[MAX_TARGETS];
 	static long calls[MAX_TARGETS];
 	char *parameters = "modules=";
 	struct dirent *entry;
 	int ntargets = 0;
+	long number = 0;
+	long total = 0;
+	long call = 0;
 	bool good;
 	DIR *dir;
 	long nth;
@@ -298,16 +343,26 @@ static bool inject_all(const struct run *run)
 	while (dir && (entry = readdir(dir)) && ntargets < MAX_TARGETS) {
 		if (entry->d_name[0] == '.')
 			continue;
-		targets[ntargets] = format("%s", entry->d_name);
-		calls[ntargets] = calls_of(entry->d_name);
-		ntargets++;
+		i = ntargets++;
+		targets[i] = format("%s", entry->d_name);
+		calls[i] = calls_of(entry->d_name);
+		total += calls[i];
+		if (calls[i] > MAX_CALLS)
+			calls[i] = MAX_CALLS;
+		number += choose_calls(run, targets[i], chosen[i], calls[i]);
 	}
 	if (dir)
 		closedir(dir);
 
+	say("  # %ld of %ld calls shall fail", number, total);
 	for (i = 0; i < ntargets; i++) {
-		for (nth = 1; good && nth <= calls[i]; nth++)
-			good = inject_one(run, targets[i], nth);
+		for (nth = 1; good && nth <= calls[i]; nth++) {
+			if (!chosen[i][nth - 1])
+				continue;
+			if (call >= run->skip && call < run->skip + run->most)
+				good = inject_one(run, targets[i], nth);
+			call++;
+		}
 	}
 
 	return !syscall(SYS_delete_module, "dma_inject", O_NONBLOCK) && good;

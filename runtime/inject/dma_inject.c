@@ -9,6 +9,7 @@
  * "calls" counts the calls since it was last written; the call that makes it
  * equal to "fail" returns an error without having done anything. Calls for
  * devices that no driver of the named modules is bound to are left alone.
+ * "places" has the place (the low half of the address) of each call.
  */
 
 #include <linux/debugfs.h>
@@ -24,11 +25,16 @@ static int modules_count;
 module_param_array(modules, charp, &modules_count, 0444);
 MODULE_PARM_DESC(modules, "Modules whose devices shall see failures");
 
+#define MAX_PLACES	1024
+
 struct target {
 	struct kprobe probe;
+	bool probed;
 	unsigned long failure;		/* what a failed call returns */
 	u32 calls;
 	u32 fail;
+	u32 places[MAX_PLACES];
+	struct debugfs_u32_array array;
 };
 
 #define TARGET(function, value) {				\
@@ -87,6 +93,10 @@ static int count_call(struct kprobe *probe, struct pt_regs *regs)
 	    cannot_fail(target, dev, regs_get_kernel_argument(regs, 1)))
 		return 0;
 
+	if (target->calls < MAX_PLACES)
+		target->places[target->calls] =
+			*(unsigned long *)kernel_stack_pointer(regs);
+
 	if (++target->calls != target->fail)
 		return 0;
 
@@ -118,6 +128,17 @@ static struct target targets[] = {
 
 static struct dentry *folder;
 
+static void remove_probes(void)
+{
+	int i;
+
+	debugfs_remove(folder);
+	for (i = 0; i < ARRAY_SIZE(targets); i++) {
+		if (targets[i].probed)
+			unregister_kprobe(&targets[i].probe);
+	}
+}
+
 static int __init dma_inject_init(void)
 {
 	struct dentry *entry;
@@ -128,33 +149,32 @@ static int __init dma_inject_init(void)
 
 	for (i = 0; i < ARRAY_SIZE(targets); i++) {
 		ret = register_kprobe(&targets[i].probe);
+		/* An older kernel has it inline, upon another of these */
+		if (ret == -ENOENT)
+			continue;
 		if (ret) {
 			pr_err("%s cannot be probed: %d\n",
 			       targets[i].probe.symbol_name, ret);
-			goto err_unregister;
+			remove_probes();
+			return ret;
 		}
 
+		targets[i].probed = true;
 		entry = debugfs_create_dir(targets[i].probe.symbol_name, folder);
 		debugfs_create_u32("calls", 0600, entry, &targets[i].calls);
 		debugfs_create_u32("fail", 0600, entry, &targets[i].fail);
+		targets[i].array.array = targets[i].places;
+		targets[i].array.n_elements = MAX_PLACES;
+		debugfs_create_u32_array("places", 0400, entry,
+					 &targets[i].array);
 	}
 
 	return 0;
-
-err_unregister:
-	while (i--)
-		unregister_kprobe(&targets[i].probe);
-	debugfs_remove(folder);
-	return ret;
 }
 
 static void __exit dma_inject_exit(void)
 {
-	int i;
-
-	debugfs_remove(folder);
-	for (i = 0; i < ARRAY_SIZE(targets); i++)
-		unregister_kprobe(&targets[i].probe);
+	remove_probes();
 }
 
 module_init(dma_inject_init);

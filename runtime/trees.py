@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel trees of several releases, for the benchmarks.
+"""Kernel trees of several releases: for the benchmarks, and for real drivers.
 
 They are Debian's packages linux-source-VERSION.  Where the machine's own lists
 do not have one, the release of Debian that has it is asked for, at the mirrors
@@ -19,11 +19,9 @@ import tempfile
 from pathlib import Path
 from typing import Iterator
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT)]
+from cocci_dma import Trouble
 
-from cocci_dma import Trouble  # noqa: E402
-from runtime import kernel_source  # noqa: E402
+from . import kernel_source
 
 #: Which release of Debian has which kernel.
 RELEASES = {'5.10': 'bullseye', '6.1': 'bookworm', '6.12': 'trixie',
@@ -71,7 +69,8 @@ def _apt(words: list[str], work: Path) -> str:
         return subprocess.run(['apt-get', *words], cwd=work, text=True,
                               capture_output=True, check=False).stderr
     except FileNotFoundError:
-        raise Trouble('apt-get is missing: name trees that are there') from None
+        raise Trouble('apt-get is missing: name trees that are there'
+                      ) from None
 
 
 def _for_release(release: str, work: Path) -> list[str]:
