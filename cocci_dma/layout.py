@@ -187,8 +187,8 @@ def _indent(column: int) -> bytes:
 
 
 def _with_tabs(line: bytes) -> bytes:
-    return re.sub(rb'^\t+(?: {8})+',
-                  lambda lead: lead[0].replace(b' ' * _TAB, b'\t'), line)
+    """A line indented with as many tabs as go into its blanks."""
+    return _indent(_lead(line)) + line.lstrip(b' \t')
 
 
 def _broken(line: bytes) -> bytes:
