@@ -417,8 +417,8 @@ def diagnose() -> int:
     for item in doctor.examine():
         missing = missing or not (item.good or item.optional)
         state = ('ok' if item.good else
-                 'absent (for the bench and `make test`)' if item.optional
-                 else 'MISSING')
+                 'absent (for the bench, patches and `make test`)'
+                 if item.optional else 'MISSING')
         _out('%s %s: %s\n' % (state, item.name, item.detail))
     return 2 if missing else 0
 

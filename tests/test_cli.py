@@ -17,6 +17,7 @@ import pytest
 
 from cocci_dma import doctor, edit, findings, groups, install, report, run
 from cocci_dma import Trouble, rules, source
+from cocci_dma.series import build
 from conftest import ROOT, Run
 from runtime import kernel_source
 
@@ -455,10 +456,13 @@ def test_doctor() -> None:
 def test_make_deps_installs_what_is_asked_for() -> None:
     """By doctor, and by what builds kernels."""
     makefile = (ROOT / 'Makefile').read_text().replace('\\\n', ' ')
-    lists = dict(re.findall(r'^(RUN|RUNTIME|TEST)_PACKAGES := (.*)$', makefile,
-                            re.M))
-    run_packages, runtime_packages, test_packages = (
-        set(lists[name].split()) for name in ('RUN', 'RUNTIME', 'TEST'))
+    lists = dict(re.findall(r'^(RUN|RUNTIME|PATCHES|TEST)_PACKAGES := (.*)$',
+                            makefile, re.M))
+    run_packages, runtime_packages, patches_packages, test_packages = (
+        set(lists[name].split())
+        for name in ('RUN', 'RUNTIME', 'PATCHES', 'TEST'))
+    assert {*doctor.PATCHES_PROGRAMS.values(), *build.PACKAGES,
+            'perl', 'python3-jinja2'} <= patches_packages
     assert {*doctor.MODULES.values(), *doctor.PROGRAMS.values(),
             'coccinelle', 'libpython3-dev'} <= run_packages
     assert {*doctor.TEST_MODULES.values(),

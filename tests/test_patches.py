@@ -21,6 +21,8 @@ from pathlib import Path
 import html5lib
 import pytest
 
+from cocci_dma import findings, run
+from cocci_dma.series import build, mails, steps, wording
 from conftest import ROOT
 import kernel_tree
 
@@ -457,6 +459,146 @@ def test_preview(made: Made) -> None:
     assert page.count('<div class="hunk">') == hunks
     assert 'card_probe() is the probe of struct pci_driver' in page
     assert 'the handle of dma_map_single() is not tested' in page
+
+
+def test_second_version(made: Made, environment: dict[str, str],
+                        tmp_path: Path) -> None:
+    """It says what is new, and how it differs from the first."""
+    linux = tmp_path / 'linux'
+    shutil.copytree(made.linux, linux)
+    changes = tmp_path / 'changes'
+    changes.write_text('- only the wrappers, as was asked for\n')
+    out = tmp_path / 'out'
+    done = patches(linux, out, environment, '--rule', 'pci_dma_compat',
+                   '--no-build', '-v', 2, '--changes', changes, '--previous',
+                   made.out)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in out.glob('*.patch'))
+    assert [name[:7] for name in names] == ['v2-0000', 'v2-0001', 'v2-0002']
+    cover = body(out / names[0])
+    assert 'Changes in v2:\n\n- only the wrappers, as was asked for\n' in cover
+    assert 'Range-diff against v1:' in cover
+    assert re.search(r'^1: .* = 1: ', cover, re.M)
+    assert re.search(r'^3: .* < -: .*dma_set_mask_and_coherent', cover, re.M)
+    below = body(out / names[1]).split('\n---\n', 1)[1]
+    assert '- compile: not run' in below and '- sparse: not run' in below
+
+
+def test_version_without_changes(small: Path, environment: dict[str, str],
+                                 tmp_path: Path) -> None:
+    done = patches(small, tmp_path / 'out', environment, '-v', 2)
+    assert done.returncode == 2 and '--changes' in done.stderr
+    (tmp_path / 'changes').write_text('all\n')
+    done = patches(small, tmp_path / 'out', environment, '-v', 2, '--changes',
+                   tmp_path / 'changes', '--previous', tmp_path)
+    assert done.returncode == 2
+    assert 'holds no series with its base-commit' in done.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+def _unit(name: str, count: int) -> steps.Unit:
+    unit = steps.Unit(name, (name + '.c',), ((name + '.c',),))
+    unit.patches = [steps.Patch(steps.RENAME, unit, {name + '.c': b''}, [], [])
+                    for _ in range(count)]
+    return unit
+
+
+def test_many_patches_are_several_series() -> None:
+    """None has more than 15, and a driver's stay together."""
+    every = mails.split([_unit('a', 6), _unit('b', 6), _unit('c', 4),
+                         _unit('d', 1)])
+    assert [(one.folder, [unit.name for unit in one.units])
+            for one in every] == [('01-a', ['a', 'b']), ('02-c', ['c', 'd'])]
+    assert [one.folder for one in mails.split([_unit('a', 15)])] == ['']
+
+
+def _chain(*drivers: tuple[str, ...]) -> run.Stepped:
+    return run.Stepped([(os.path.basename(files[0])[:-2], files)
+                        for files in drivers], {}, [], [])
+
+
+@pytest.mark.parametrize('drivers,changed,names', [
+    # a folder of modules with one header is one driver
+    ([('d/f/a.c', 'd/f/h.h'), ('d/f/b.c', 'd/f/h.h')], ['d/f/a.c', 'd/f/b.c'],
+     ['f']),
+    # those of several folders are one only if what they share changes
+    ([('d/f/a.c', 'd/h.h'), ('d/g/b.c', 'd/h.h')], ['d/f/a.c', 'd/g/b.c'],
+     ['a', 'b']),
+    ([('d/f/a.c', 'd/h.h'), ('d/g/b.c', 'd/h.h')], ['d/f/a.c', 'd/h.h'],
+     ['d']),
+    ([('d/f/a.c', 'd/f/a.h')], ['d/f/a.h'], ['a']),
+])
+def test_what_is_one_driver(drivers, changed, names) -> None:
+    made = [(steps.RENAME, {path: b'' for path in changed}, [], [])]
+    units = list(steps._units(_chain(*drivers), made))
+    assert [unit.name for unit in units] == names
+    assert sorted(path for unit in units for path in unit.changed) \
+        == sorted(changed)
+
+
+@pytest.mark.parametrize('history,begin,capital', [
+    (['scsi: foo: Fix it', 'scsi: foo: Fix that', 'foo: mend'], 'scsi: foo: ',
+     True),
+    # what was done to the whole kernel says nothing of a driver
+    (['treewide: Spell', 'treewide: Spell', 'foo: mend it'], 'foo: ', False),
+    # the name of the driver counts more than how often something stands there
+    (['net: Use it', 'net: Use that', 'foo: mend it'], 'foo: ', False),
+    (['media: bar: use x', 'media: bar: Use y', 'media: bar: use z'],
+     'media: bar: ', False),
+    (['Linux 2.6.12-rc2', 'no prefix at all'], 'net: foo: ', False),
+])
+def test_prefix(history: list[str], begin: str, capital: bool) -> None:
+    class History:
+        def subjects(self, _paths, _count):
+            return history
+
+    unit = _unit('foo', 1)
+    unit.patches[0].contents = {'drivers/net/ethernet/foo.c': b''}
+    assert wording.prefix(History(), unit) == (begin, capital)
+
+
+def test_subjects_are_unique_and_fit() -> None:
+    class History:
+        def subjects(self, _paths, _count):
+            return ['media: a-rather-long-prefix: bar: x'] * 3
+
+    units = [_unit('one', 2), _unit('two', 1)]
+    for unit in units:
+        for patch in unit.patches:
+            patch.contents = {'drivers/media/bar/%s.c' % unit.name: b''}
+    wording.subjects(History(), units)
+    found = [patch.subject for unit in units for patch in unit.patches]
+    assert len(set(found)) == 3
+    assert all(0 < len(one) <= 75 for one in found)
+
+
+def test_long_proof_is_told_short() -> None:
+    """Where all ways to an allocation begin, not each call on them."""
+    calls = ['%s() calls %s() with no lock held' % pair for pair in (
+        ('probe', 'start'), ('start', 'ring'), ('work', 'ring'),
+        ('ring', 'fill'))]
+    fix = findings.Finding(
+        'pci_dma_compat', 'fix', 'a.c', 1, 1, 'fill', 'warning', 'High', '',
+        tuple(findings.Evidence('a.c', 1, said) for said in (
+            'probe() is the probe of struct pci_driver',
+            'work() is registered by INIT_WORK() (a.c:12)', *calls)))
+    assert wording._proofs([fix]) == [
+        'fill(): probe() is the probe of struct pci_driver; work() is '
+        'registered by INIT_WORK(); on all ways from there, fill(), ring() '
+        'and start() are called with no lock held']
+
+
+def test_objects_of_a_header() -> None:
+    """All that its driver has; what is #included has no object."""
+    unit = steps.Unit('foo', (), (('d/a.c', 'd/b.c', 'd/t.c', 'd/h.h'),
+                                  ('e/x.c',)))
+    texts = {'d/a.c': b'#include "t.c"\n#include "h.h"\n'}
+    for changed, names in ((['d/b.c'], ['d/b.o']),
+                           (['d/h.h'], ['d/a.o', 'd/b.o']),
+                           (['d/t.c'], ['d/a.o', 'd/b.o']),
+                           (['e/x.c'], ['e/x.o'])):
+        assert build.objects(unit, changed,
+                             lambda path: texts.get(path, b'')) == names
 
 
 # --- What may go wrong ------------------------------------------------------

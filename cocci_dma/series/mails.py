@@ -190,13 +190,14 @@ def _older(scratch: git.Scratch, folder: Path) -> tuple[str, str]:
         scratch.git('read-tree', base)
         for path in mails:
             scratch.git('apply', '--cached', str(path.resolve()))
-            about = scratch.git('mailinfo', '-b', '/dev/null', '/dev/null',
-                                data=path.read_bytes()).decode()
-            subject = re.search(r'^Subject: (?:\[.*?\] )?(.*)$', about, re.M)
+            said = os.path.join(scratch.folder, 'said')
+            about = scratch.git('mailinfo', '--encoding=UTF-8', said,
+                                '/dev/null', data=path.read_bytes())
+            subject = re.search(rb'^Subject: (.*)$', about, re.M)
             tip = scratch.git(
                 'commit-tree', '-p', tip, scratch.text('write-tree'),
-                data=_bytes(subject[1] if subject else path.name)
-            ).decode().strip()
+                data=(subject[1] if subject else b'') + b'\n\n'
+                + Path(said).read_bytes()).decode().strip()
     except git.Failed as error:
         raise Trouble('%s: does not apply to its base-commit any more (%s): '
                       'leave out --previous' % (folder, error)) from None

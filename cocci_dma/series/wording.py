@@ -20,7 +20,10 @@ from .steps import CHECK, GFP, MASK, RENAME, VIRT_TO_BUS, DMAM, Patch, Unit
 
 from evidence import pci_dma_compat  # from cocci/: see the package's __init__
 
-import jinja2
+try:
+    import jinja2
+except ModuleNotFoundError as _missing:
+    raise webpage.lacks(_missing) from None
 
 #: Columns of a message, and of a subject.
 WIDTH = 72
@@ -70,11 +73,16 @@ def prefix(scratch: git.Scratch, unit: Unit) -> tuple[str, bool]:
         if match and not _FOREIGN.match(match[1]):
             found[match[1]] += 1
             capital[match[1]] += match[2].isupper()
-    names = {_plain(part) for path in changed
-             for part in (*os.path.dirname(path).split('/')[-1:],
-                          os.path.splitext(os.path.basename(path))[0])}
-    own = [one for one in found if _alike(_plain(
-        one.rstrip(': ').split(':')[-1]), names)]
+    files = {_plain(unit.name), *(_plain(os.path.splitext(os.path.basename(
+        path))[0]) for path in changed)}
+    folders = {_plain(os.path.basename(os.path.dirname(path)))
+               for path in changed}
+    last = {one: _plain(one.rstrip(': ').split(':')[-1]) for one in found}
+    named = [one for one in found if last[one]]
+    own = [one for one in named if any(
+        name in last[one] or last[one] in name for name in files)] or [
+            one for one in named if any(
+                name and name in last[one] for name in folders)]
     best = max(own or found, key=lambda one: found[one], default='')
     if not best:
         return _of_path(changed[0], unit.name), False
@@ -83,11 +91,6 @@ def prefix(scratch: git.Scratch, unit: Unit) -> tuple[str, bool]:
 
 def _plain(name: str) -> str:
     return re.sub(r'[^a-z0-9]', '', name.lower())
-
-
-def _alike(word: str, names: Iterable[str]) -> bool:
-    return any(word and name and (word in name or name in word)
-               for name in names)
 
 
 def _of_path(path: str, name: str) -> str:
