@@ -23,6 +23,7 @@ import pytest
 
 from cocci_dma import findings, run
 from cocci_dma.series import build, mails, steps, wording
+from browser import look, require_readable
 from conftest import ROOT
 import kernel_tree
 
@@ -599,6 +600,45 @@ def test_objects_of_a_header() -> None:
                            (['e/x.c'], ['e/x.o'])):
         assert build.objects(unit, changed,
                              lambda path: texts.get(path, b'')) == names
+
+
+@pytest.mark.parametrize('width,dark', [(390, True), (1280, False)])
+def test_preview_in_a_browser(width: int, dark: bool, made: Made,
+                              tmp_path: Path) -> None:
+    seen = look((made.out / 'index.html').read_bytes(), tmp_path, width, dark,
+                "tell({shown: all('.hunk').length})")
+    require_readable(seen, dark)
+    assert seen['shown'] == sum(body(mail).count('\n@@ ')
+                                for mail in made.mails)
+
+
+def test_linked_worktree(small: Path, environment: dict[str, str],
+                         tmp_path: Path) -> None:
+    """A worktree of the user's does as well, and stays as it is, too."""
+    git(small, 'worktree', 'add', '-q', '-b', 'other', str(tmp_path / 'tree'))
+    before = state(small), state(tmp_path / 'tree')
+    done = patches(tmp_path / 'tree', tmp_path / 'out', environment,
+                   '--no-build')
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / 'out').glob('*.patch'))) == 1
+    assert (state(small), state(tmp_path / 'tree')) == before
+
+
+def test_one_driver_of_two_does_not_build(
+        small: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """It is left out, and told; the other has its patch."""
+    (small / 'drivers/misc/other').mkdir()
+    (small / 'drivers/misc/other/other.c').write_text('#error\n' + SMALL)
+    (small / 'drivers/misc/other/Makefile').write_text('obj-m := other.o\n')
+    commit(small, 'misc: other: Add it')
+    done = patches(small, tmp_path / 'out', environment,
+                   'drivers/misc/other')
+    assert done.returncode == 2
+    assert 'other.o does not build before any change' in done.stderr
+    mail, = (tmp_path / 'out').glob('*.patch')
+    assert CARD in body(mail) and 'other.c' not in body(mail)
+    assert 'other.o does not build' in ' '.join(
+        (tmp_path / 'out/SERIES.txt').read_text().split())
 
 
 # --- What may go wrong ------------------------------------------------------
