@@ -47,7 +47,8 @@ allmodconfig olddefconfig:
 %.o: FORCE
 	@mkdir -p $(dir $(obj)/$@)
 	$(if $(CHANGE),echo >> $(CHANGE),@:)
-	gcc -Wall -Iinclude $(DEFINE) -c $(@:.o=.c) -o $(obj)/$@
+	@echo '  CC      $@'
+	@gcc -Wall -Iinclude $(DEFINE) -c $(@:.o=.c) -o $(obj)/$@
 
 Makefile: ;
 .PHONY: FORCE

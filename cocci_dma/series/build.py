@@ -49,17 +49,24 @@ _SAID = re.compile(r'(?P<path>[^\s:]+):\d+:(?:\d+:)? '
                    r'(?P<said>(?:warning|(?:fatal )?error): .*)')
 
 
+#: What make says before it compiles or checks a file.
+_DOES = re.compile(r'  (?:CC|CHECK) +(?:\[M\] +)?(\S+)\.[co]$')
+
+#: Object -> its warnings, without line numbers; '': not known whose.
+Warnings = dict[str, Counter[str]]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of compiling some files.
 
     reason: why there is not an object of each, ''.  warnings: those of the
-    compiler, without line numbers; sparse: those of sparse, None: not run.
+    compiler; sparse: those of sparse, None: not run.
     """
 
     reason: str = ''
-    warnings: Counter[str] = field(default_factory=Counter)
-    sparse: Counter[str] | None = None
+    warnings: Warnings = field(default_factory=dict)
+    sparse: Warnings | None = None
 
 
 def objects(unit: Unit, changed: Iterable[str],
@@ -161,7 +168,7 @@ class Builder:
                              ', '.join(PACKAGES)))
 
     def _said(self, *arguments: str) -> str:
-        return self._run(self._command('-k', *arguments))[1]
+        return self._run(self._command('-k', '-O', *arguments))[1]
 
     @staticmethod
     def _run(command: Sequence[str]) -> tuple[int, str]:
@@ -176,11 +183,17 @@ class Builder:
         return said.replace('%s/' % self._tree, '').replace(
             '%s/' % self._out, '').replace('../source/', '')
 
-    def _warnings(self, said: str) -> Counter[str]:
-        return Counter('%s: %s' % found.group('path', 'said')
-                       for found in map(_SAID.match,
-                                        self._plain(said).splitlines())
-                       if found)
+    def _warnings(self, said: str) -> Warnings:
+        """What make said with its output synchronised."""
+        warnings: Warnings = {}
+        name = ''
+        for line in self._plain(said).splitlines():
+            if found := _DOES.match(line):
+                name = found[1] + '.o'
+            elif found := _SAID.match(line):
+                warnings.setdefault(name, Counter())[
+                    '%s: %s' % found.group('path', 'said')] += 1
+        return warnings
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Iterable, Sequence
 
 from .. import Trouble, process
 from . import git
-from .build import Builder, Outcome, objects
+from .build import Builder, Warnings, objects
 from .steps import Patch, Unit
 
 #: The kernel's own scripts, in its tree.
@@ -89,13 +89,13 @@ class Compiled:
         self._unit = unit
         names = self._objects(scratch.base, unit.changed)
         builder.hold(scratch.base)
-        self._last = builder.build(names)
-        self._names = names
-        if self._last.reason:
+        before = builder.build(names)
+        if before.reason:
             raise Broken('%s does not build before any change (%s, %s): give '
-                         'a --config in which it does, or --no-build'
-                         % (names[0] if names else unit.name,
-                            self._last.reason, builder.config))
+                         'a --build-config in which it does, or --no-build'
+                         % (names[0] if names else unit.name, before.reason,
+                            builder.config))
+        self._warnings, self._sparse = before.warnings, before.sparse
 
     def _objects(self, commit: str, changed: Iterable[str]) -> list[str]:
         known: dict[str, bytes] = {}
@@ -110,28 +110,48 @@ class Compiled:
 
     def prove(self, patch: Patch, proof: Proof) -> str:
         """Compile what a patch touches; why it is not good, or ''."""
-        before, self._last = self._last, Outcome()
+        names = self._objects(patch.commit, patch.contents)
         self._builder.hold(patch.commit)
-        after = self._builder.build(self._names)
+        after = self._builder.build(names)
         if after.reason:
             return 'it does not build: %s' % after.reason
-        new = after.warnings - before.warnings
-        new |= (after.sparse or Counter()) - (before.sparse or Counter())
-        if new:
-            return 'it adds a warning: %s' % min(new)
-        self._last = after
-        builder = self._builder
+        told = []
+        for known, now in ((self._warnings, after.warnings),
+                           (self._sparse, after.sparse)):
+            if known is None or now is None:
+                continue
+            before, later = _of(known, names), _of(now, names)
+            more = _kinds(later) - _kinds(before)
+            if more:
+                return 'it adds a warning: %s' % min(
+                    said for said in later if _kind(said) in more)
+            told.append('%d warning%s before, %d after' % (
+                before.total(), 's' if before.total() != 1 else '',
+                later.total()))
+            known |= {name: now.get(name, Counter()) for name in (*names, '')}
         proof.build = '%s: %s, %s, W=1: %s' % (
-            _short(self._names), builder.config, builder.compiler,
-            _counts(before.warnings, after.warnings))
-        if after.sparse is not None and before.sparse is not None:
-            proof.sparse = _counts(before.sparse, after.sparse)
+            _short(names), self._builder.config, self._builder.compiler,
+            told[0])
+        if len(told) > 1:
+            proof.sparse = told[1]
         return ''
 
 
-def _counts(before: Counter[str], after: Counter[str]) -> str:
-    return '%d warning%s before, %d after' % (
-        before.total(), 's' if before.total() != 1 else '', after.total())
+def _kind(said: str) -> str:
+    """Where a warning is and what for, since what it says may name a function
+    that a patch replaces."""
+    flag = re.search(r'\[-W\S+\]$', said)
+    return said.split(':', 1)[0] + flag[0] if flag else said
+
+
+def _kinds(warnings: Counter[str]) -> Counter[str]:
+    return Counter(_kind(said) for said in warnings.elements())
+
+
+def _of(warnings: Warnings, names: Iterable[str]) -> Counter[str]:
+    """The warnings of objects, and those of which it is not known."""
+    return sum((warnings.get(name, Counter()) for name in (*names, '')),
+               Counter())
 
 
 def _short(names: Sequence[str]) -> str:
