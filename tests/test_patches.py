@@ -498,6 +498,15 @@ def test_version_without_changes(small: Path, environment: dict[str, str],
     assert not (tmp_path / 'out').exists()
 
 
+def test_header() -> None:
+    """One line for a subject, for b4 0.12 fails on a folded one in a mailbox;
+    recipients as mail programs write them."""
+    mail = b'From: a\nSubject: [PATCH] one\n two\n three\nX: y\n\nbody\n\nend\n'
+    assert mails._addressed(mail, ['A <a@b.org>', 'b@c.org'], []) == (
+        b'From: a\nSubject: [PATCH] one two three\nX: y\nTo: A <a@b.org>,\n'
+        b'\tb@c.org\n\nbody\n\nend\n')
+
+
 def _unit(name: str, count: int) -> steps.Unit:
     unit = steps.Unit(name, (name + '.c',), ((name + '.c',),))
     unit.patches = [steps.Patch(steps.RENAME, unit, {name + '.c': b''}, [], [])

@@ -56,8 +56,8 @@ class Series:
             out.append((str(number), patch.unit.name, patch.kind.name,
                         str(len(patch.fixes)),
                         *map(_brief, (known.build, known.sparse)),
-                        known.checkpatch.replace('no errors, no warnings, ',
-                                                 '')))
+                        ', '.join(one for one in known.checkpatch.split(', ')
+                                  if not one.startswith('no ')) or 'clean'))
         return out
 
 
@@ -230,8 +230,11 @@ def _everybody(series: Series) -> tuple[list[str], list[str]]:
 
 
 def _addressed(mail: bytes, to: Sequence[str], cc: Sequence[str]) -> bytes:
-    """A mail with its recipients."""
+    """A mail with its recipients, and its subject on one line: b4 0.12 fails
+    on one of two in a mailbox."""
     head, body = mail.split(b'\n\n', 1)
+    head = re.sub(rb'^Subject:.*(?:\n[ \t].*)*', lambda found: re.sub(
+        rb'\n[ \t]+', b' ', found[0]), head, flags=re.M)
     for name, people in (('To', to), ('Cc', cc)):
         if people:
             head += ('\n%s: %s' % (name, ',\n\t'.join(people))).encode('ascii')
