@@ -622,6 +622,32 @@ def test_preview_in_a_browser(width: int, dark: bool, made: Made,
                                 for mail in made.mails)
 
 
+def test_several_drivers_and_all_kinds(
+        small: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Each driver has a patch of its own, in the order of their paths."""
+    for rule, name in (('virt_to_bus', 'devm'), ('dma_map_sg', 'ignored')):
+        folder = small / 'drivers/misc' / name
+        folder.mkdir()
+        shutil.copy(ROOT / 'tests/fixtures' / rule / (name + '.c'), folder)
+        (folder / 'Makefile').write_text('obj-m := %s.o\n' % name)
+    commit(small, 'Import of more')
+    done = patches(small, tmp_path / 'out', environment, 'drivers/misc/devm',
+                   'drivers/misc/ignored', '--no-build')
+    assert done.returncode == 0, done.stderr
+    found = {subject(path): ' '.join(body(path).split()) for path in sorted(
+        (tmp_path / 'out').glob('*.patch'))}
+    assert list(found) == [
+        '[PATCH 0/3] misc: move card, devm and ignored to the DMA API',
+        '[PATCH 1/3] misc: card: Use the DMA API instead of its PCI wrappers',
+        '[PATCH 2/3] misc: devm: replace virt_to_bus() by DMA addresses',
+        '[PATCH 3/3] misc: ignored: check for failed DMA mappings']
+    told = list(found.values())
+    assert 'use the handle' in told[2] and 'Linux 6.0 removed' in told[2]
+    assert 'the result of dma_map_sg() is' in told[3]
+    assert 'Fixes:' not in told[3]
+    assert 'The series builds' not in told[0]
+
+
 def test_linked_worktree(small: Path, environment: dict[str, str],
                          tmp_path: Path) -> None:
     """A worktree of the user's does as well, and stays as it is, too."""
