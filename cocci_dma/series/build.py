@@ -22,7 +22,7 @@ import filelock
 from runtime import kernel_source
 
 from .. import Trouble, process
-from . import git
+from . import repository
 from .steps import Unit
 
 from evidence import kbuild  # from cocci/: see the package's __init__
@@ -94,8 +94,8 @@ class Builder:
     config: what the configuration is made of.  compiler: its version.
     """
 
-    def __init__(self, folder: Path, scratch: git.Scratch, config: Path | None,
-                 settings: Sequence[str], jobs: int):
+    def __init__(self, folder: Path, scratch: repository.Scratch,
+                 config: Path | None, settings: Sequence[str], jobs: int):
         self._tree, self._out = folder / 'source', folder / 'objects'
         self._index = folder / 'index'
         self._scratch, self._settings, self._jobs = scratch, settings, jobs
@@ -197,7 +197,7 @@ class Builder:
 
 
 @contextlib.contextmanager
-def opened(scratch: git.Scratch, kdir: str, config: Path | None,
+def opened(scratch: repository.Scratch, kdir: str, config: Path | None,
            settings: Sequence[str], jobs: int) -> Iterator[Builder]:
     """A Builder for a tree, prepared.  Raises Trouble.
 

@@ -8,12 +8,12 @@ import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import Iterator, Sequence
 
-from .. import Trouble, VERSION, groups, process, report, run, spatch
+from .. import Trouble, groups, process, report, run, spatch
 from ..findings import Finding
 from ..rules import Rule
-from . import build, git, mails, preview, proof, steps, wording
+from . import build, mails, preview, proof, repository, steps, wording
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def make(paths: Sequence[str], rules: Sequence[Rule], how: run.Options,
     top = groups.kernel_tree(kdir)
     _require_target(options.target, top)
     proof.require_scripts(top)
-    user = git.Repository(top)
+    user = repository.Repository(top)
     user.person()
     result, units, before = steps.plan(paths, rules, how, top)
     if not units:
         return Outcome(result, [], [])
     with run.scratch() as folder:
-        scratch = git.Scratch(folder, user)
+        scratch = repository.Scratch(folder, user)
         scratch.require_tracked(before)
         wording.subjects(scratch, units)
         series = mails.split(units)
@@ -126,7 +126,7 @@ def _placed(target: Path) -> Iterator[Path]:
 class _Made:
     """A series in the making."""
 
-    def __init__(self, scratch: git.Scratch, top: str, how: run.Options,
+    def __init__(self, scratch: repository.Scratch, top: str, how: run.Options,
                  options: Options):
         self._scratch, self._top = scratch, top
         self._how, self._options = how, options
@@ -188,7 +188,7 @@ class _Made:
     # -- mails
 
     def mails(self, every: Sequence[mails.Series], result: run.Result,
-              user: git.Repository) -> None:
+              user: repository.Repository) -> None:
         """Have the mails of all series made, and checked."""
         for series in every:
             notes = {}
@@ -218,7 +218,7 @@ class _Made:
     # -- what the user gets
 
     def write(self, target: Path, every: Sequence[mails.Series],
-              result: run.Result, user: git.Repository) -> None:
+              result: run.Result, user: repository.Repository) -> None:
         """Fill a folder."""
         for series in every:
             folder = target / series.folder
@@ -235,7 +235,7 @@ class _Made:
                                              'surrogateescape')
 
     def _overview(self, series: mails.Series, result: run.Result,
-                  user: git.Repository) -> str:
+                  user: repository.Repository) -> str:
         return wording.render(
             'series.txt', title=wording.title(series.units),
             base=user.head, branch=user.branch,

@@ -3,17 +3,14 @@
 `---`, recipients, and a cover letter."""
 from __future__ import annotations
 
-import email.header
-import email.utils
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Mapping, Sequence
+from typing import Mapping, Sequence
 
-from .. import Trouble, VERSION
-from ..findings import Finding
-from . import git, proof, wording
+from .. import Trouble, git
+from . import proof, repository, wording
 from .steps import Patch, Unit
 
 #: Patches that a series has at most.
@@ -125,8 +122,8 @@ def options(version: int, changes: Path | None,
     return Options(version, told, previous)
 
 
-def write(scratch: git.Scratch, series: Series, options: Options, cover: str,
-          notes: Mapping[str, str]) -> None:
+def write(scratch: repository.Scratch, series: Series, options: Options,
+          cover: str, notes: Mapping[str, str]) -> None:
     """Fill in the mails of a series.
 
     cover: the text of the cover letter, its subject first; of one patch there
@@ -146,7 +143,7 @@ def write(scratch: git.Scratch, series: Series, options: Options, cover: str,
         if options.previous is not None:
             older = _older(scratch, options.previous)
             command += ['--range-diff=%s..%s' % older]
-    scratch.git('update-ref', git.BRANCH, tip)
+    scratch.git('update-ref', repository.BRANCH, tip)
     paths = scratch.text(*command, '%s..%s' % (scratch.base, tip)).split('\n')
     commits: list[str] = [patch.commit for patch in patches]
     if with_cover:
@@ -176,7 +173,7 @@ def _bytes(said: str) -> bytes:
     return said.encode('utf-8', 'surrogateescape')
 
 
-def _older(scratch: git.Scratch, folder: Path) -> tuple[str, str]:
+def _older(scratch: repository.Scratch, folder: Path) -> tuple[str, str]:
     """(base, tip) of the series whose mails are in a folder."""
     mails = sorted(path for path in folder.glob('*.patch')
                    if not re.match(r'(?:v\d+-)?0000-', path.name))
@@ -204,7 +201,7 @@ def _older(scratch: git.Scratch, folder: Path) -> tuple[str, str]:
     return base, tip
 
 
-def require_applies(scratch: git.Scratch, series: Series) -> None:
+def require_applies(scratch: repository.Scratch, series: Series) -> None:
     """Trouble when mails do not give the commits that they were made of."""
     scratch.git('read-tree', scratch.base)
     mails = [mail for name, mail in sorted(series.mails.items())

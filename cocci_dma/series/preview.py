@@ -9,7 +9,7 @@ from typing import Iterator, Sequence
 
 from .. import report, webpage
 from ..findings import Finding
-from . import git, mails, proof, wording
+from . import mails, proof, repository, wording
 from .steps import Patch
 
 
@@ -44,7 +44,7 @@ class Shown:
     files: list[File]
 
 
-def render(scratch: git.Scratch, series: mails.Series,
+def render(scratch: repository.Scratch, series: mails.Series,
            left: Sequence[Finding]) -> bytes:
     """The page."""
     return webpage.render(
@@ -56,7 +56,7 @@ def render(scratch: git.Scratch, series: mails.Series,
             for number, patch in enumerate(series.patches, 1)])
 
 
-def _shown(scratch: git.Scratch, series: mails.Series, number: int,
+def _shown(scratch: repository.Scratch, series: mails.Series, number: int,
            patch: Patch) -> Shown:
     said = scratch.text('show', '-s', '--format=%b', patch.commit)
     diff = scratch.diff(patch.parent, patch.commit).decode('utf-8', 'replace')

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Iterable, Sequence
 
 from .. import Trouble, process
-from . import git
+from . import repository
 from .build import Builder, Warnings, objects
 from .steps import Patch, Unit
 
@@ -83,7 +83,8 @@ class Broken(Exception):
 class Compiled:
     """A driver before any patch, to compare its patches with."""
 
-    def __init__(self, builder: Builder, scratch: git.Scratch, unit: Unit):
+    def __init__(self, builder: Builder, scratch: repository.Scratch,
+                 unit: Unit):
         """Raises Broken."""
         self._builder, self._scratch = builder, scratch
         self._unit = unit

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from .. import Trouble, groups, run
@@ -46,8 +46,8 @@ class Patch:
 
     contents: the files that it changes, as they are after it.  fixes: what it
     converts; left: what its rules refuse, or which flags stay.  Both have
-    lines of the files that it changes, as they are before it.  commit: what holds it, once there is
-    one; dropped: why there is none.
+    lines of the files that it changes, as they are before it.  commit: what
+    holds it, once there is one; dropped: why there is none.
     """
 
     kind: Kind

@@ -15,7 +15,7 @@ from typing import Any, Iterable, Iterator, Sequence
 
 from .. import VERSION, source, webpage
 from ..findings import Finding
-from . import build, git
+from . import build, repository
 from .steps import CHECK, GFP, MASK, RENAME, VIRT_TO_BUS, DMAM, Patch, Unit
 
 from evidence import pci_dma_compat  # from cocci/: see the package's __init__
@@ -58,7 +58,7 @@ _PREFIX = re.compile(r'((?:[\w./+,*\[\]{}()-]+:? ?(?<=: ))+)(\S)')
 _FOREIGN = re.compile(r'treewide|Revert|Merge|drivers|\[|all|kernel', re.I)
 
 
-def prefix(scratch: git.Scratch, unit: Unit) -> tuple[str, bool]:
+def prefix(scratch: repository.Scratch, unit: Unit) -> tuple[str, bool]:
     """How subjects of a driver begin, with the colon and blank; and whether a
     capital letter follows.
 
@@ -100,7 +100,7 @@ def _of_path(path: str, name: str) -> str:
     return ''.join(part + ': ' for part in parts)
 
 
-def subjects(scratch: git.Scratch, units: Sequence[Unit]) -> None:
+def subjects(scratch: repository.Scratch, units: Sequence[Unit]) -> None:
     """Give every patch a subject that no other has, and that fits."""
     taken: set[str] = set()
     for unit in units:
@@ -176,7 +176,7 @@ def joined(words: Iterable[str], most: int = _NAMED) -> str:
                         + words[-1:])
 
 
-def message(scratch: git.Scratch, patch: Patch, coccinelle: str,
+def message(scratch: repository.Scratch, patch: Patch, coccinelle: str,
             before: dict[str, bytes]) -> str:
     """The message of a commit, its subject first.
 
@@ -365,7 +365,7 @@ _MAP = re.compile(r'\b(?:pci|dma)_map_\w+\s*\(')
 _FIRST = 'Linux-2.6.12-rc2'
 
 
-def _fixes(scratch: git.Scratch, patch: Patch) -> list[str]:
+def _fixes(scratch: repository.Scratch, patch: Patch) -> list[str]:
     """The Fixes: tags of mappings that were never checked."""
     tags: dict[str, None] = {}
     for fix in patch.fixes:
@@ -376,7 +376,8 @@ def _fixes(scratch: git.Scratch, patch: Patch) -> list[str]:
     return list(tags)
 
 
-def _origin(scratch: git.Scratch, commit: str, path: str, line: int) -> str:
+def _origin(scratch: repository.Scratch, commit: str, path: str,
+            line: int) -> str:
     """The commit that brought a mapping, ''.
 
     What only changed how the mapping is written is looked through.

@@ -8,51 +8,14 @@ repository that borrows the user's objects.
 from __future__ import annotations
 
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
-from .. import Trouble
+from .. import Trouble, git
 
 #: The branch of the scratch repository.
 BRANCH = 'refs/heads/series'
-
-#: What a repository may ask for that starts programs or writes files.
-_QUIET = ('--no-pager', '--no-optional-locks', '-c', 'core.fsmonitor=false',
-          '-c', 'core.untrackedCache=false', '-c', 'core.hooksPath=/dev/null')
-
-
-#: Variables that say who the user is, and how git is set up here.
-_KEPT = ('GIT_CONFIG', 'GIT_AUTHOR_', 'GIT_COMMITTER_', 'GIT_EXEC_PATH')
-
-
-class Failed(Exception):
-    """git did not do it; the text is the last line that it said."""
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what would lead git elsewhere or make it talk."""
-    env = {name: text for name, text in os.environ.items()
-           if not name.startswith(('GIT_', 'LC_')) and name != 'LANG'
-           or name.startswith(_KEPT)}
-    return env | {'LC_ALL': 'C', 'GIT_OPTIONAL_LOCKS': '0',
-                  'GIT_TERMINAL_PROMPT': '0', 'GIT_NO_LAZY_FETCH': '1'}
-
-
-def run(command: Sequence[str], env: Mapping[str, str],
-        data: bytes = b'') -> bytes:
-    """What git prints.  Raises Failed, and Trouble without git."""
-    try:
-        done = subprocess.run(['git', *_QUIET, *command], env=env, input=data,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              check=False)
-    except FileNotFoundError:
-        raise Trouble('git is not on PATH: apt-get install git') from None
-    if done.returncode:
-        said = os.fsdecode(done.stderr).strip().split('\n')
-        raise Failed(said[-1] or 'exit %d' % done.returncode)
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -75,7 +38,7 @@ class Repository:
                           'a commit, so clone the kernel with git' % folder)
         try:
             top = self._git('rev-parse', '--show-toplevel')
-        except Failed as error:
+        except git.Failed as error:
             raise Trouble('%s: git cannot read it: %s'
                           % (folder, error)) from None
         if os.path.realpath(top) != folder:
@@ -87,19 +50,19 @@ class Repository:
         self.format = self._git('rev-parse', '--show-object-format')
 
     def _git(self, *command: str) -> str:
-        return os.fsdecode(run(['-C', self.top, *command],
-                               _environment())).rstrip('\n')
+        return os.fsdecode(git.run(['-C', self.top, *command],
+                                   git.environment())).rstrip('\n')
 
     def _require_usable(self) -> None:
         try:
             self.branch = self._git('symbolic-ref', '--short', 'HEAD')
-        except Failed:
+        except git.Failed:
             raise Trouble('%s: HEAD is detached: switch to a branch, so that '
                           'it is clear what the series is based on'
                           % self.top) from None
         try:
             self.head = self._git('rev-parse', '--verify', 'HEAD^{commit}')
-        except Failed:
+        except git.Failed:
             raise Trouble('%s: the branch %s has no commit: commit the tree '
                           'first' % (self.top, self.branch)) from None
         if self._git('rev-parse', '--is-shallow-repository') == 'true':
@@ -109,7 +72,7 @@ class Repository:
         try:
             self._git('config', '--get-regexp', r'^(extensions\.partialclone|'
                       r'remote\..*\.promisor)$')
-        except Failed:
+        except git.Failed:
             pass
         else:
             raise Trouble('%s: is a partial clone, and reading it would fetch '
@@ -133,7 +96,7 @@ class Repository:
         try:
             now = (self._git('symbolic-ref', '--short', 'HEAD'),
                    self._git('rev-parse', 'HEAD'))
-        except Failed:
+        except git.Failed:
             now = ('', '')
         if now != (self.branch, self.head):
             raise Trouble('%s: HEAD moved while the series was made: run '
@@ -148,7 +111,7 @@ class Repository:
         """Who makes commits here.  Trouble when git does not know."""
         try:
             said = self._git('var', 'GIT_AUTHOR_IDENT')
-        except Failed:
+        except git.Failed:
             raise Trouble('git does not know who you are: git config --global '
                           'user.name and user.email') from None
         name, _, rest = said.partition(' <')
@@ -163,7 +126,7 @@ class Scratch:
         self.base = user.head
         person = user.person()
         self._env = {
-            name: text for name, text in _environment().items()
+            name: text for name, text in git.environment().items()
             if not name.startswith('GIT_CONFIG')} | {
             'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_NOSYSTEM': '1',
             'GIT_DIR': self.folder, 'GIT_INDEX_FILE':
@@ -171,7 +134,7 @@ class Scratch:
             **{'GIT_%s_%s' % (role, part): value
                for role in ('AUTHOR', 'COMMITTER') for part, value in (
                    ('NAME', person.name), ('EMAIL', person.email))}}
-        run(['init', '--quiet', '--bare', '--template=',
+        git.run(['init', '--quiet', '--bare', '--template=',
              '--object-format=' + user.format, self.folder],
             {name: text for name, text in self._env.items()
              if name != 'GIT_DIR'})
@@ -182,8 +145,8 @@ class Scratch:
 
     def git(self, *command: str, data: bytes = b'',
             **env: str) -> bytes:
-        """What a git command prints here.  Raises Failed."""
-        return run(command, self._env | env, data)
+        """What a git command prints here.  Raises git.Failed."""
+        return git.run(command, self._env | env, data)
 
     def text(self, *command: str) -> str:
         """The same as text, without the last line's end."""
@@ -236,11 +199,6 @@ class Scratch:
         return self.text('log', '--no-merges', '-n', str(count),
                          '--format=%s', self.base, '--', *paths).split('\n')
 
-    def lines_of(self, commit: str, path: str) -> list[str]:
-        """The lines of a file."""
-        return self.git('cat-file', 'blob', '%s:%s' % (commit, path)).decode(
-            'utf-8', 'surrogateescape').split('\n')
-
     def diff(self, before: str, after: str) -> bytes:
         """What a commit changes, as checkpatch reads it."""
         return self.git('diff-tree', '-p', '--no-renames', before, after)
@@ -250,8 +208,3 @@ class Scratch:
         """Make a folder of files hold a commit; index: what it holds now."""
         env = {'GIT_WORK_TREE': str(tree), 'GIT_INDEX_FILE': str(index)}
         self.git('read-tree', '--reset', '-u', commit, **env)
-
-    def files(self, commit: str) -> Iterator[str]:
-        """All paths of a commit."""
-        yield from os.fsdecode(self.git(
-            'ls-tree', '-r', '-z', '--name-only', commit)).split('\0')[:-1]
