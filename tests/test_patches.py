@@ -27,6 +27,9 @@ from browser import look, require_readable
 from conftest import ROOT
 import kernel_tree
 
+#: One process makes the series that most tests look at.
+pytestmark = pytest.mark.xdist_group('patches')
+
 CARD = 'drivers/misc/card/card.c'
 
 #: What the kernel's own scripts want to see at its top.
