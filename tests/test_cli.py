@@ -478,7 +478,7 @@ def _make(*arguments: str) -> 'subprocess.CompletedProcess[str]':
     # The tests may themselves run under make, whose variables would come in.
     env = {name: value for name, value in os.environ.items()
            if name not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL', 'M', 'KDIR',
-                           'MODE', 'COCCI', 'J', 'V')}
+                           'MODE', 'COCCI', 'J', 'V', 'O')}
     return subprocess.run(['make', '-s', '-C', str(ROOT), *arguments],
                           capture_output=True, text=True, check=False,
                           env=env)
@@ -490,6 +490,11 @@ def _make(*arguments: str) -> 'subprocess.CompletedProcess[str]':
     (['coccicheck', 'KDIR=/nowhere', 'M=x'], '/nowhere is no kernel tree'),
     (['coccicheck', 'KDIR=/nowhere'], 'KDIR is set, M is not'),
     (['coccicheck', 'COCCI=none'], 'unknown rule none'),
+    (['patches'], 'KDIR is not set'),
+    (['patches', 'KDIR=/nowhere'], 'KDIR is set, M is not'),
+    (['patches', 'KDIR=/nowhere', 'M=x'], 'O is not set'),
+    (['patches', 'KDIR=/nowhere', 'M=x', 'O=/nowhere/out'],
+     '/nowhere is no kernel tree'),
     (['install'], 'KDIR is not set'),
     (['install', 'KDIR=/nowhere'], '/nowhere is no kernel tree'),
 ])
