@@ -656,6 +656,7 @@ def test_linked_worktree(small: Path, environment: dict[str, str],
     """A worktree of the user's does as well, and stays as it is, too."""
     git(small, 'worktree', 'add', '-q', '-b', 'other', str(tmp_path / 'tree'))
     before = state(small), state(tmp_path / 'tree')
+    (tmp_path / 'out').mkdir()      # an empty folder is as good as none
     done = patches(tmp_path / 'tree', tmp_path / 'out', environment,
                    '--no-build')
     assert done.returncode == 0, done.stderr
@@ -824,6 +825,31 @@ def test_changed_meanwhile(small: Path, environment: dict[str, str],
                    'CHANGE=%s' % (small / CARD))
     assert done.returncode == 2
     assert 'it was clean when the series was begun' in done.stderr
+    assert not (tmp_path / 'out').exists()
+
+
+def test_what_a_killed_run_left(small: Path, environment: dict[str, str],
+                                tmp_path: Path) -> None:
+    """The copy of the sources is put right, whatever is in it."""
+    assert patches(small, tmp_path / 'out', environment).returncode == 0
+    copy, = Path(environment['XDG_CACHE_HOME']).glob('cocci-dma/series/*/')
+    (copy / 'index.lock').touch()
+    (copy / 'source' / CARD).write_text('#error left\n')
+    done = patches(small, tmp_path / 'again', environment)
+    assert done.returncode == 0, done.stderr
+    mail, = (tmp_path / 'again').glob('*.patch')
+    assert 'W=1: 0 warnings before, 0 after' in ' '.join(body(mail).split())
+
+
+def test_damaged_repository(small: Path, environment: dict[str, str],
+                            tmp_path: Path) -> None:
+    name = git(small, 'rev-parse', 'HEAD:' + os.path.dirname(CARD)).strip()
+    (small / '.git/objects' / name[:2] / name[2:]).unlink()
+    done = patches(small, tmp_path / 'out', environment, '--no-build')
+    assert done.returncode == 2
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.startswith('cocci-dma: ') \
+        and done.stderr.count('\n') == 1
     assert not (tmp_path / 'out').exists()
 
 

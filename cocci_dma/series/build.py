@@ -107,6 +107,8 @@ class Builder:
     def prepare(self) -> None:
         """Make the tree hold the base, and all that an object needs.  Raises
         Trouble."""
+        # of a git that was killed: nobody else works here
+        self._index.with_suffix('.lock').unlink(missing_ok=True)
         ready = self._out / 'prepared'
         state = '%s\n' % self._scratch.base
         self.hold(self._scratch.base)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from .. import Trouble, groups, process, report, run, spatch
+from .. import Trouble, git, groups, process, report, run, spatch
 from ..findings import Finding
 from ..rules import Rule
 from . import build, mails, preview, proof, repository, steps, wording
@@ -54,7 +54,17 @@ def make(paths: Sequence[str], rules: Sequence[Rule], how: run.Options,
 
     Raises Trouble, and then nothing was written.
     """
-    top = groups.kernel_tree(kdir)
+    try:
+        return _make(paths, rules, how, groups.kernel_tree(kdir), options)
+    except git.Failed as error:
+        raise Trouble('git failed (%s): run `git fsck` in %s, and look '
+                      'whether its disk, and that of TMPDIR, is full'
+                      % (error, kdir)) from None
+
+
+def _make(paths: Sequence[str], rules: Sequence[Rule], how: run.Options,
+          top: str, options: Options) -> Outcome:
+    """The same.  top: of the kernel tree.  Raises git.Failed, too."""
     _require_target(options.target, top)
     proof.require_scripts(top)
     user = repository.Repository(top)
