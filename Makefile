@@ -9,16 +9,19 @@ MODE ?= report
 M ?= $(if $(KDIR),,driver-sample)
 V ?= 0
 
-# Debian packages: to run the rules; to build and boot what came out; to test
+# Debian packages: to run the rules; to build and boot what came out; to make
+# patches, and to find out what they can be trusted with; to test
 RUN_PACKAGES := coccinelle libpython3-dev python3 python3-click \
 	python3-diskcache python3-filelock python3-pathspec python3-rich \
 	diffutils
 RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex \
 	gcc libc6-dev libelf-dev lz4 make patch perl python3-jinja2 \
 	python3-pygments qemu-system-x86 xz-utils
-TEST_PACKAGES := chromium git openssh-client openssh-server parallel \
-	python3-html5lib python3-jsonschema python3-pytest \
-	python3-pytest-xdist python3-yaml rsync
+PATCHES_PACKAGES := git bc bison flex gcc libc6-dev libelf-dev libssl-dev \
+	make perl python3-jinja2 sparse
+TEST_PACKAGES := b4 chromium git git-email libmailtools-perl openssh-client \
+	openssh-server parallel python3-html5lib python3-jsonschema \
+	python3-pytest python3-pytest-xdist python3-yaml rsync
 
 # What `make runtime` and `make runtime-real` run
 EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))
@@ -27,13 +30,15 @@ REAL_CASES := $(patsubst %/Kbuild,%,$(wildcard runtime/real/*/Kbuild))
 flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
 	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
 
-.PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime \
-	runtime-real bench test install uninstall need-m need-kdir
+.PHONY: help deps run-deps runtime-deps patches-deps coccicheck convert lint \
+	patches runtime runtime-real bench test install uninstall need-m \
+	need-kdir need-o
 
 help:
 	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
 	@echo 'make convert      rewrite the driver M=, in place'
 	@echo 'make lint         like coccicheck, but fail on findings'
+	@echo 'make patches      a series to review and send: M= of KDIR=, into O='
 	@echo 'make runtime      boot drivers before and after their conversion in QEMU'
 	@echo 'make runtime-real  the same with drivers of Linux 5.10'
 	@echo 'make bench        compare conversions with what people did in Linux'
@@ -50,14 +55,17 @@ help:
 	@echo 'JUNIT=FILE  the same as XML'
 	@echo 'FORMAT= BASELINE=FILE DIFF=REV  for make lint: see docs/lint.md'
 	@echo 'KDIR=DIR    kernel tree;  J=N  so many at once;  V=1  show commands'
+	@echo 'O=DIR       new folder for make patches: see docs/patches.md'
 
-deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES) $(TEST_PACKAGES)
+deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES) $(PATCHES_PACKAGES) \
+	$(TEST_PACKAGES)
+patches-deps: packages = $(RUN_PACKAGES) $(PATCHES_PACKAGES)
 runtime-deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES)
 run-deps: packages = $(RUN_PACKAGES)
 
 # dpkg-query also knows packages that were removed: hence the look at the
 # status.  Quick, so that other targets can depend on it.
-deps runtime-deps run-deps:
+deps runtime-deps patches-deps run-deps:
 	@command -v dpkg-query >/dev/null || case ' $(MAKECMDGOALS) ' in \
 		*deps' '*) echo 'this is no Debian: install what is called' \
 			'there $(packages)' >&2; exit 2;; \
@@ -87,6 +95,10 @@ need-kdir:
 	@[ -n '$(KDIR)' ] || { echo 'KDIR is not set: name the kernel tree,' \
 		'KDIR=/usr/src/linux' >&2; exit 2; }
 
+need-o:
+	@[ -n '$(O)' ] || { echo 'O is not set: name a new folder for the mails,' \
+		'O=series' >&2; exit 2; }
+
 coccicheck: need-m run-deps
 	@$(PYTHON) cocci-dma coccicheck --mode '$(MODE)' $(flags) -- '$(M)'
 
@@ -97,6 +109,9 @@ lint: need-m run-deps
 	@$(PYTHON) cocci-dma check $(flags) $(if $(FORMAT),--format '$(FORMAT)') \
 		$(if $(BASELINE),--baseline '$(BASELINE)') \
 		$(if $(DIFF),--diff '$(DIFF)') -- '$(M)'
+
+patches: need-kdir need-m need-o patches-deps
+	@$(PYTHON) cocci-dma patches $(flags) --output '$(O)' -- '$(M)'
 
 runtime: cases = driver-sample $(EDU_CASES)
 runtime-real: cases = $(REAL_CASES)

@@ -20,6 +20,9 @@ virtual patch
 virtual context
 virtual org
 virtual report
+// Leave GFP_ATOMIC, which the wrappers meant, everywhere: a series of patches
+// renames first, and says of its own why some allocations may sleep
+virtual atomic
 
 @initialize:python@
 @@
@@ -40,6 +43,10 @@ rule = plan.Rule("pci_dma_compat", pci_dma_compat.decide, cocci.files,
                  parses=parses, partly="the driver is converted in part "
                  "only: what is refused must be written by hand before it "
                  "builds without the wrappers")
+
+@script:python depends on atomic@
+@@
+rule.option("atomic")
 
 // ----------------------------------------------------------------------------
 // Detection: every word that SmPL can replace

@@ -37,7 +37,7 @@ def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
     return apply
 
 
-_common = _options(
+_shared = _options(
     click.argument('paths', metavar='PATH...', nargs=-1, required=True),
     click.option('--rule', '-r', 'names', multiple=True, metavar='RULE',
                  help='Only this rule (may be given several times).'),
@@ -48,9 +48,10 @@ _common = _options(
                  'once (default: one a processor).'),
     click.option('--net', is_flag=True, help='Also convert drivers/net where '
                  'a rule would only report it.'),
-    click.option('--verbose', '-v', is_flag=True,
-                 help='Show every spatch command on stderr.'),
 )
+_verbose = functools.partial(click.option, is_flag=True, help='Show every '
+                             'spatch command on stderr.')
+_common = _options(_shared, _verbose('--verbose', '-v'))
 _settings = click.option('--config', metavar='FILE',
                          type=click.Path(path_type=Path), help='Settings '
                          '(default: %s here or above, in the repository).'
@@ -197,6 +198,60 @@ def convert(paths: Sequence[str], names: Sequence[str], kdir: str | None,
         _err(report.where_to_apply(result.tree, result.edits))
     _err(report.left_over(result.findings, evidence))
     return _finish(result, 0)
+
+
+@cli.command()
+@_shared
+@_verbose('--verbose')
+@_settings
+@click.option('--output', '-o', 'target', metavar='OUTDIR', required=True,
+              type=click.Path(path_type=Path), help='A new folder for the '
+              'mails.')
+@click.option('--version', '-v', 'version', type=click.IntRange(1), default=1,
+              metavar='N', help='Of the series: [PATCH vN].')
+@click.option('--changes', metavar='FILE', type=click.Path(path_type=Path),
+              help='What is new in this version.')
+@click.option('--previous', metavar='DIR', type=click.Path(path_type=Path),
+              help='Mails of the version before, for a range-diff.')
+@click.option('--build-config', metavar='FILE',
+              type=click.Path(path_type=Path), help='Kernel configuration to '
+              'compile with (default: that of the tree, else allmodconfig).')
+@click.option('--make', 'variables', metavar='NAME=VALUE', multiple=True,
+              help='A variable for make, such as ARCH=arm (may be given '
+              'several times).')
+@click.option('--no-build', is_flag=True, help='Do not compile.')
+def patches(paths: Sequence[str], names: Sequence[str], kdir: str | None,
+            config: Path | None, target: Path, version: int,
+            changes: Path | None, previous: Path | None,
+            build_config: Path | None, variables: Sequence[str],
+            no_build: bool, **how: Any) -> int:
+    """Write conversions as a series of patches, to review and to send.
+
+    The kernel tree (--kdir) is a git repository; nothing in it is changed.
+    docs/patches.md says more.
+    """
+    # Here: nothing else needs what this needs
+    from .series import command, mails
+    if kdir is None:
+        raise Trouble('patches are made for a kernel tree: name it, --kdir '
+                      'DIR')
+    settings = _config(config)
+    chosen = _chosen(names, settings)
+    options = command.Options(
+        target, mails.options(version, changes, previous), not no_build,
+        build_config, command.settings(variables))
+    with _running(settings, **how) as running:
+        done = command.make(paths, chosen, running, kdir, options)
+    _err(report.left_over(done.result.findings))
+    for series in done.series:
+        _out('%s: %d patch%s\n' % (target / series.folder,
+                                   len(series.patches), 'es' if len(
+                                       series.patches) != 1 else ''))
+    if not done.series:
+        _out('nothing to convert: no patches\n')
+    for problem in done.problems:
+        _err('cocci-dma: %s\n' % problem)
+    return _finish(done.result, 2 if done.problems else 0)
 
 
 @cli.command()
@@ -366,8 +421,8 @@ def diagnose() -> int:
     for item in doctor.examine():
         missing = missing or not (item.good or item.optional)
         state = ('ok' if item.good else
-                 'absent (for the bench and `make test`)' if item.optional
-                 else 'MISSING')
+                 'absent (for the bench, patches and `make test`)'
+                 if item.optional else 'MISSING')
         _out('%s %s: %s\n' % (state, item.name, item.detail))
     return 2 if missing else 0
 

@@ -19,7 +19,7 @@ MODULES = {
     'rich': 'python3-rich',
 }
 
-#: The same for what only the bench's pages need, and only `make test`.
+#: The same for what only pages and patches need, and only `make test`.
 RUNTIME_MODULES = {
     'jinja2': 'python3-jinja2',
     'pygments': 'python3-pygments',
@@ -48,8 +48,16 @@ RUNTIME_PROGRAMS = {
     'busybox': 'busybox-static',
 }
 
-#: To look at the bench's pages as people do, and for `check --diff, --hosts`.
+#: To make patches, beside what builds kernels.
+PATCHES_PROGRAMS = {
+    'git': 'git',
+    'sparse': 'sparse',
+}
+
+#: To look at the bench's pages and at patches as people do, and for `check
+#: --diff, --hosts`.
 TEST_PROGRAMS = {
+    'b4': 'b4',
     'chromium': 'chromium',
     'git': 'git',
     'parallel': 'parallel',
@@ -62,7 +70,8 @@ TEST_PROGRAMS = {
 class Item:
     """One thing that is needed; detail says what it is, or how to get it.
 
-    Without an optional one only the bench and the tests cannot run.
+    Without an optional one only the bench, patches and the tests cannot run,
+    or not in full.
     """
 
     name: str
@@ -87,8 +96,8 @@ def examine() -> Iterator[Item]:
             good = importlib.util.find_spec(module) is not None
             yield Item('module ' + module, good,
                        'found' if good else _install(package), optional)
-    for programs, optional in ((PROGRAMS, False), (RUNTIME_PROGRAMS, True),
-                               (TEST_PROGRAMS, True)):
+    optional_programs = RUNTIME_PROGRAMS | PATCHES_PROGRAMS | TEST_PROGRAMS
+    for programs, optional in ((PROGRAMS, False), (optional_programs, True)):
         for program, package in programs.items():
             path = shutil.which(program)
             yield Item(program, path is not None, path or _install(package),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Iterable
+from typing import Iterable, Sequence
 
 COLUMNS = 80
 LIMIT = 100             # checkpatch.pl complains above it
@@ -61,7 +61,12 @@ def tidy(before: bytes, after: bytes) -> bytes:
                 moved = {}
             if was is not None:
                 line = _joined(out, rest, line)
-            line = _BARE_ELSE.sub(rb'\1\t\2\n\1else', _broken(line))
+            whole = line
+            line = _broken(line, calls.opened)
+            if line != whole:
+                moved |= zip(_open(whole, calls.opened),
+                             _open(line, calls.opened))
+            line = _BARE_ELSE.sub(rb'\1\t\2\n\1else', line)
             rest = was is None or line.count(b'\n') > 1
         calls.follow(was, line)
         out += line.splitlines(keepends=True)
@@ -146,6 +151,11 @@ class _Calls:
         self._old: list[int] = []
         self._new: list[int] = []
 
+    @property
+    def opened(self) -> list[int]:
+        """The columns behind those of the new text, as far as known."""
+        return self._new
+
     def follow(self, was: bytes | None, line: bytes) -> None:
         """Go on behind a line."""
         if was is None:
@@ -189,13 +199,14 @@ def _indent(column: int) -> bytes:
 
 
 def _with_tabs(line: bytes) -> bytes:
-    return re.sub(rb'^\t+(?: {8})+',
-                  lambda lead: lead[0].replace(b' ' * _TAB, b'\t'), line)
+    """A line indented with as many tabs as go into its blanks."""
+    return _indent(_lead(line)) + line.lstrip(b' \t')
 
 
-def _broken(line: bytes) -> bytes:
+def _broken(line: bytes, before: Sequence[int] = ()) -> bytes:
     """A long line in two, aligned with the parenthesis that is open there.
 
+    before: the columns behind those that were open at its beginning.
     Left as it is where that does not make it fit, and where it holds a string
     or a comment.
     """
@@ -210,7 +221,7 @@ def _broken(line: bytes) -> bytes:
     best: tuple[tuple[bool, int, int], bytes, bytes] | None = None
     for found in _BREAK.finditer(code, macro.end() if macro else 0):
         first = code[:found.start() + len(found[0].rstrip())]
-        opened = _open(first)
+        opened = _open(first, before)
         if not opened or len((first + end).rstrip(b'\n').expandtabs(
                 _TAB)) > COLUMNS:
             continue
@@ -232,7 +243,8 @@ def _open(code: bytes, before: Iterable[int] = ()) -> list[int]:
     code = _TEXT.sub(lambda text: b' ' * len(text[0]), code)
     for match in re.finditer(rb'[()]', code):
         if match[0] == b'(':
-            out.append(len(code[:match.end()].expandtabs(_TAB)))
+            begin = code.rfind(b'\n', 0, match.end()) + 1
+            out.append(len(code[begin:match.end()].expandtabs(_TAB)))
         elif out:
             out.pop()
     return out

@@ -103,13 +103,16 @@ def plain_environment() -> dict[str, str]:
 
 
 def run(command: Sequence[str],
-        on_line: Callable[[str], None] | None = None) -> tuple[int, str]:
+        on_line: Callable[[str], None] | None = None,
+        cwd: str | None = None, **variables: str) -> tuple[int, str]:
     """Run a command to its end; its exit status, its stdout and stderr.
 
-    on_line: called with each line as it comes.  Whatever ends the wait kills
-    the command and its children.  Raises FileNotFoundError.
+    on_line: called with each line as it comes.  variables: for its
+    environment.  Whatever ends the wait kills the command and its children.
+    Raises FileNotFoundError.
     """
-    with subprocess.Popen(command, env=plain_environment(),
+    with subprocess.Popen(command, env=plain_environment() | variables,
+                          cwd=cwd,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT,
                           start_new_session=True) as process:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Iterable
@@ -33,6 +33,7 @@ class Rule:
 
     by_file: spatch need only see the files that hold a keyword, since no place
     is rewritten because of another file.  default: does it run unasked?
+    given: the virtual rules of its own that are set.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Rule:
     virtuals: frozenset[str]
     by_file: bool = False
     default: bool = True
+    given: frozenset[str] = frozenset()
 
     @property
     def decides(self) -> bool:
@@ -65,6 +67,12 @@ class Rule:
     def converts(self) -> bool:
         """Does it rewrite (and not only report)?"""
         return 'patch' in self.virtuals
+
+    def having(self, virtual: str) -> Rule:
+        """The rule with one of its virtual rules set; itself when it has none
+        of that name."""
+        return replace(self, given=self.given | {virtual}) \
+            if virtual in self.virtuals else self
 
     @cached_property
     def _pattern(self) -> re.Pattern[bytes]:

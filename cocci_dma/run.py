@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
+import hashlib
 import os
 import re
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Sequence, TypeVar
+from typing import (Callable, Iterable, Iterator, NamedTuple, Sequence,
+                    TypeVar)
 
 from . import (Trouble, allow, cache, groups, layout, policy, process,
                since, source)
@@ -325,8 +328,9 @@ def _add_changes(session: _Session, findings: list[Finding],
         part = _Part()
         original = {path: file.content for path, file in work.files.items()}
         try:
-            after = _convert(session.copy(part), work, [rules[name]],
-                             original, original, part)
+            after = _convert(
+                functools.partial(_apply, session.copy(part), work), work,
+                [rules[name]], original, original, part)
         except _Failed:     # told when somebody converts; here it is no fix
             after = original
         work.forget()
@@ -414,7 +418,53 @@ class _Lines:
         return self._maps[path](line)
 
 
-def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
+class _Applied(NamedTuple):
+    """What a rule made of one state of a driver, with lines of that."""
+
+    after: Contents
+    findings: list[Finding]
+    unparsed: set[tuple[str, int, str]]
+
+
+def _apply(copy: _Copy, work: groups.Work, rule: Rule,
+           state: Contents) -> _Applied:
+    """Convert by one rule, once.  Raises _Failed."""
+    copy.hold(state)
+    run = None
+    if work.size >= BIG and not rule.by_file:
+        # Rewriting needs every file parsed: not for a refusal alone.
+        run = copy.run(rule, 'report', work.name, to_parse(rule, state))
+    if run is None or any(event.get('kind') == 'fix' for event in run.events):
+        run = copy.rewrite(rule, work.name, to_parse(rule, state)
+                           if rule.by_file
+                           else Group(tuple(state), tuple(state)))
+    return _Applied({path: layout.tidy(state.get(path, b''), content)
+                     for path, content in copy.contents().items()},
+                    list(map(from_event, run.events)), run.unparsed)
+
+
+#: Converts by a rule; raises _Failed.
+_Apply = Callable[[Rule, Contents], _Applied]
+
+
+def _remembering(apply: _Apply) -> _Apply:
+    """The same, but no rule meets the same state twice."""
+    known: dict[tuple[Rule, bytes], _Applied] = {}
+
+    def again(rule: Rule, state: Contents) -> _Applied:
+        digest = hashlib.sha1()
+        for path, content in state.items():
+            digest.update(b'%s\0%d\0%s' % (os.fsencode(path), len(content),
+                                           content))
+        key = rule, digest.digest()
+        if key not in known:
+            known[key] = apply(rule, state)
+        return known[key]
+
+    return again
+
+
+def _convert(apply: _Apply, work: groups.Work, rules: Sequence[Rule],
              original: Contents, start: Contents,
              part: _Part) -> Contents:
     """Run the conversions on one driver until nothing changes.
@@ -436,21 +486,9 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
             latest[rule.name] = []
             if not _concerned(rule, state):
                 continue
-            copy.hold(state)
-            run = None
-            if work.size >= BIG and not rule.by_file:
-                # Rewriting needs every file parsed: not for a refusal alone.
-                run = copy.run(rule, 'report', work.name,
-                               to_parse(rule, state))
-            if run is None or any(event.get('kind') == 'fix'
-                                  for event in run.events):
-                run = copy.rewrite(rule, work.name, to_parse(rule, state)
-                                   if rule.by_file
-                                   else Group(tuple(state), tuple(state)))
-            after = {path: layout.tidy(state.get(path, b''), content)
-                     for path, content in copy.contents().items()}
+            after, found, unparsed = apply(rule, state)
             told = _Lines(original, state)
-            found = [mapped(from_event(event), told) for event in run.events]
+            found = [mapped(finding, told) for finding in found]
             if after == state:
                 latest[rule.name] = found
             else:
@@ -460,7 +498,7 @@ def _convert(copy: _Copy, work: groups.Work, rules: Sequence[Rule],
                           if f.kind == 'fix' or f.severity == 'note')
             shift = _Lines(original, after)
             part.coverage.unparsed |= {(path, shift(path, line), name)
-                                       for path, line, name in run.unparsed}
+                                       for path, line, name in unparsed}
             state = after
         if not changed:
             break
@@ -508,13 +546,124 @@ def _chain(works: Sequence[groups.Work], rules: Sequence[Rule],
         start = {path: contents.get(path, content)
                  for path, content in original.items()}
         try:
-            contents |= _convert(copy(part), work, rules, original, start,
-                                 part)
+            contents |= _convert(functools.partial(_apply, copy(part), work),
+                                 work, rules, original, start, part)
         except _Failed:
             continue
     part.edits += (Edit(path, sources[path], sources[path].restore(content))
                    for path, content in sorted(contents.items())
                    if content != sources[path].content)
+
+
+# --- Convert step by step ---------------------------------------------------
+
+@dataclass
+class Step:
+    """What one step of a conversion did.
+
+    contents: the files that differ from what the user has, as they are after
+    it.  fixes: what it converted, with lines of the files before it; left:
+    what it refuses, likewise.
+    """
+
+    contents: Contents = field(default_factory=dict)
+    fixes: list[Finding] = field(default_factory=list)
+    left: list[Finding] = field(default_factory=list)
+
+
+@dataclass
+class Stepped:
+    """Drivers that share files, converted step by step.
+
+    drivers: (name, files) of each.  sources: its files as they were read.
+    others: the steps by other rules; none where the first gives the same.
+    """
+
+    drivers: list[tuple[str, tuple[str, ...]]]
+    sources: dict[str, source.Source]
+    steps: list[Step]
+    others: list[Step]
+
+
+_Steps = Sequence[Sequence[Rule]]
+
+
+def stepwise(paths: Iterable[str], steps: _Steps, others: _Steps,
+             options: Options, kdir: str | None = None
+             ) -> tuple[Result, list[Stepped]]:
+    """Convert drivers by the rules of one step after the other.
+
+    A step begins with what the step before it made.  The result has the
+    findings of the last step, with lines of the user's files.  A driver that
+    fails in one step is left out, with those that share a file with it.
+    Raises Trouble.
+    """
+    every = list(dict.fromkeys(rule for step in steps for rule in step))
+    with _Session(paths, every, options, kdir) as session:
+        chains: list[Stepped] = []
+
+        def job(works: Sequence[groups.Work], part: _Part) -> None:
+            with contextlib.suppress(_Failed):
+                chains.append(_stepped(works, steps, others, session.copy,
+                                       part))
+
+        part = session.each(_chains, job)
+        chains.sort(key=lambda chain: min(chain.sources))
+        session.result.coverage.merge(part.coverage)
+        session.gather(part.findings)
+        return session.result, chains
+
+
+def _stepped(works: Sequence[groups.Work], steps: _Steps, others: _Steps,
+             copy: Callable[[_Part], _Copy], part: _Part) -> Stepped:
+    """Take drivers that share files through all steps.  Raises _Failed."""
+    sources = {path: file for work in works
+               for path, file in work.files.items()}
+    original = {path: file.content for path, file in sources.items()}
+    applies = [_remembering(functools.partial(_apply, copy(part), work))
+               for work in works]
+
+    def step(rules: Sequence[Rule], before: Contents
+             ) -> tuple[Contents, Step]:
+        """Of all drivers, one after the other."""
+        after, done = before, Step()
+        for work, apply in zip(works, applies):
+            start = {path: after[path] for path in work.files}
+            told = _Part(coverage=part.coverage)
+            after = after | _convert(apply, work, rules, start, start, told)
+            for finding in told.findings:
+                (done.fixes if finding.kind == 'fix' else done.left).append(
+                    mapped(finding, _Lines(before, start)))
+        done.contents = {path: sources[path].restore(content)
+                         for path, content in after.items()
+                         if content != original[path]}
+        done.fixes, done.left = (sorted(set(found), key=Finding.key)
+                                 for found in (done.fixes, done.left))
+        return after, done
+
+    chain = Stepped([(work.name, tuple(work.files)) for work in works],
+                    sources, [], [])
+    before = after = original
+    for rules in steps:
+        before = after
+        after, done = step(rules, before)
+        chain.steps.append(done)
+    lines = _Lines(original, before)
+    part.findings += (mapped(f, lines) for f in chain.steps[-1].left)
+    after = original
+    for rules in others:
+        after, done = step(rules, after)
+        if not chain.others \
+                and done.contents == chain.steps[0].contents:
+            break
+        chain.others.append(done)
+    return chain
+
+
+def moved(finding: Finding, before: bytes, after: bytes) -> Finding:
+    """A finding in one state of a file, told with lines of a later one."""
+    return mapped(finding, _Lines({finding.path: after},
+                                  {finding.path: before}))
 
 
 # --- Many drivers at once ---------------------------------------------------

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Sequence
 
-from . import Trouble
+from . import Trouble, git
 from .findings import Finding
 
 #: What belongs to the source of a driver.
@@ -106,20 +105,15 @@ def _above(path: str) -> Iterator[str]:
 def _git(folder: str, *arguments: str, remedy: str = '', index: str = '',
          data: str = '') -> str:
     """What git prints.  Raises Trouble."""
-    env = {**os.environ, 'GIT_OPTIONAL_LOCKS': '0', 'LC_ALL': 'C'}
+    env = git.environment()
     if index:
         env['GIT_INDEX_FILE'] = index
     try:
-        done = subprocess.run(
-            ['git', '-C', folder, *arguments], env=env, check=False,
-            input=os.fsencode(data), stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE)
-    except FileNotFoundError:
-        raise Trouble('git is not on PATH: apt-get install git') from None
-    if done.returncode:
-        told = os.fsdecode(done.stderr).strip().split('\n')[-1]
-        raise Trouble('--diff: %s' % (remedy or '%s: %s' % (folder, told)))
-    return os.fsdecode(done.stdout)
+        return os.fsdecode(git.run(['-C', folder, *arguments], env,
+                                   os.fsencode(data)))
+    except git.Failed as error:
+        raise Trouble('--diff: %s' % (
+            remedy or '%s: %s' % (folder, error))) from None
 
 
 def introduced(now: Sequence[Finding], before: Sequence[Finding],

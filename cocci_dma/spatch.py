@@ -141,6 +141,8 @@ class Spatch:
                    '--quiet', '--parse-error-msg', *options]
         if '--no-includes' not in options:
             command.append('--no-includes')
+        for name in sorted(rule.given):
+            command += ['-D', name]
         if self._net and 'net' in rule.virtuals:
             command += ['-D', 'net']
         if mode == 'patch':

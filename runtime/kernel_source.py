@@ -85,11 +85,12 @@ def made(folder: Path, make: Callable[[Path], None]) -> Path:
                 process.remove(work)
                 raise
     except OSError as error:
-        raise Trouble(_disk(error, folder)) from None
+        raise Trouble(trouble(error, folder)) from None
     return folder
 
 
-def _disk(error: OSError, folder: Path) -> str:
+def trouble(error: OSError, folder: Path) -> str:
+    """Why a folder of the cache cannot be made, and what to do."""
     if error.errno == errno.ENOSPC:
         return ('no space left for %s: make room, or set XDG_CACHE_HOME to '
                 'another disk' % folder)

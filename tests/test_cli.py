@@ -17,6 +17,7 @@ import pytest
 
 from cocci_dma import doctor, edit, findings, groups, install, report, run
 from cocci_dma import Trouble, rules, source
+from cocci_dma.series import build
 from conftest import ROOT, Run
 from runtime import kernel_source
 
@@ -455,10 +456,13 @@ def test_doctor() -> None:
 def test_make_deps_installs_what_is_asked_for() -> None:
     """By doctor, and by what builds kernels."""
     makefile = (ROOT / 'Makefile').read_text().replace('\\\n', ' ')
-    lists = dict(re.findall(r'^(RUN|RUNTIME|TEST)_PACKAGES := (.*)$', makefile,
-                            re.M))
-    run_packages, runtime_packages, test_packages = (
-        set(lists[name].split()) for name in ('RUN', 'RUNTIME', 'TEST'))
+    lists = dict(re.findall(r'^(RUN|RUNTIME|PATCHES|TEST)_PACKAGES := (.*)$',
+                            makefile, re.M))
+    run_packages, runtime_packages, patches_packages, test_packages = (
+        set(lists[name].split())
+        for name in ('RUN', 'RUNTIME', 'PATCHES', 'TEST'))
+    assert {*doctor.PATCHES_PROGRAMS.values(), *build.PACKAGES,
+            'perl', 'python3-jinja2'} <= patches_packages
     assert {*doctor.MODULES.values(), *doctor.PROGRAMS.values(),
             'coccinelle', 'libpython3-dev'} <= run_packages
     assert {*doctor.TEST_MODULES.values(),
@@ -474,7 +478,7 @@ def _make(*arguments: str) -> 'subprocess.CompletedProcess[str]':
     # The tests may themselves run under make, whose variables would come in.
     env = {name: value for name, value in os.environ.items()
            if name not in ('MAKEFLAGS', 'MFLAGS', 'MAKELEVEL', 'M', 'KDIR',
-                           'MODE', 'COCCI', 'J', 'V')}
+                           'MODE', 'COCCI', 'J', 'V', 'O')}
     return subprocess.run(['make', '-s', '-C', str(ROOT), *arguments],
                           capture_output=True, text=True, check=False,
                           env=env)
@@ -486,6 +490,11 @@ def _make(*arguments: str) -> 'subprocess.CompletedProcess[str]':
     (['coccicheck', 'KDIR=/nowhere', 'M=x'], '/nowhere is no kernel tree'),
     (['coccicheck', 'KDIR=/nowhere'], 'KDIR is set, M is not'),
     (['coccicheck', 'COCCI=none'], 'unknown rule none'),
+    (['patches'], 'KDIR is not set'),
+    (['patches', 'KDIR=/nowhere'], 'KDIR is set, M is not'),
+    (['patches', 'KDIR=/nowhere', 'M=x'], 'O is not set'),
+    (['patches', 'KDIR=/nowhere', 'M=x', 'O=/nowhere/out'],
+     '/nowhere is no kernel tree'),
     (['install'], 'KDIR is not set'),
     (['install', 'KDIR=/nowhere'], '/nowhere is no kernel tree'),
 ])

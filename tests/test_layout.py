@@ -18,6 +18,8 @@ LONG = (b'\t\td->next = cpu_to_le32(card->descs_dma + (d - card->descs + 1)'
      b'\tif ((card->buffer = dma_alloc_coherent(dev, 512, &card->buffer_dma,\n'
      b'\t\t\t\t\t       GFP_KERNEL)) == NULL)\n'),
     (b'\t        foo(a);\n', b'\t\tfoo(a);\n'),
+    (b'        foo(a);\n', b'\tfoo(a);\n'),
+    (b'\t    \t\tfoo(a);\n', b'\t\t\tfoo(a);\n'),
     (b'\tp->ring = (u8 *) dmam_alloc_coherent(dev, SIZE,\n'
      b'\t\t\t\t\t     &p->ring_dma,\n'
      b'\t\t\t\t\t     GFP_KERNEL);\n\treturn 0;\n',
@@ -74,6 +76,17 @@ def test_above_the_limit_a_part_may_stay_long() -> None:
      b' dd,\n\t\t\t\t\t   ee);\n',
      b'\t\t\tx = dma_map_single(&aaaaaaaaaaaaaaaa->bbbbbbbbbb->dev,\n'
      b'\t\t\t\t\t   cccccc, dd, ee);\n'),
+    # a condition ends where the parentheses of an earlier line do
+    (b'\tif (aaaaaaaaaaaaaaaaaaaa && !pci_set_dma_mask(pdev,\n'
+     b'\t    mask) && !pci_set_consistent_dma_mask(pdev,\n'
+     b'\t    mask))\n',
+     b'\tif (aaaaaaaaaaaaaaaaaaaa && !dma_set_mask(&pdev->dev,\n'
+     b'\t\t\t\t\t\t  mask) && !dma_set_coherent_mask(&pdev->dev,\n'
+     b'\t\t\t\t\t\t\t\t\t\t  mask))\n',
+     b'\tif (aaaaaaaaaaaaaaaaaaaa && !dma_set_mask(&pdev->dev,\n'
+     b'\t\t\t\t\t\t  mask) &&\n'
+     b'\t    !dma_set_coherent_mask(&pdev->dev,\n'
+     b'\t\t\t\t   mask))\n'),
     (b'\tcase PCI_A:\n', b'\tcase A :\n', b'\tcase A:\n')])
 def test_what_follows_a_change(before: bytes, after: bytes,
                                laid_out: bytes) -> None:

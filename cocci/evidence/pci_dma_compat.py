@@ -113,8 +113,11 @@ _BRING = ('<linux/dma-mapping.h>', '<linux/pci.h>')
 
 
 def decide(driver: Driver, options: frozenset[str]) -> list[Unit]:
-    """Everything that must be converted or said; no option is known."""
-    files = [_File(driver, source)
+    """Everything that must be converted or said.
+
+    The option atomic: leave GFP_ATOMIC where other flags are proven.
+    """
+    files = [_File(driver, source, 'atomic' in options)
              for source in driver.files_with(*WORDS, *GONE, 'pci-dma-compat')]
     shared = {name: place for file in files
               for name, place in file.own(shared=True).items()}
@@ -154,9 +157,10 @@ class _Word:
 class _File:
     """One file of a driver."""
 
-    def __init__(self, driver: Driver, source: c.SourceFile):
+    def __init__(self, driver: Driver, source: c.SourceFile, atomic: bool):
         self.driver, self.source = driver, source
         self.path = source.path
+        self._atomic = atomic
         self.conditions = Conditions(source, WORDS | set(GONE) - set(_MORE))
 
     # -- where the words stand
@@ -471,7 +475,10 @@ class _File:
         if call is None:
             return gfp.Gfp('GFP_ATOMIC', '%s() could not be parsed'
                            % func.name, ())
-        return gfp.decide(self.driver, func, call)
+        chosen = gfp.decide(self.driver, func, call)
+        if self._atomic and chosen.flag != 'GFP_ATOMIC':
+            return gfp.Gfp('GFP_ATOMIC', '', ())
+        return chosen
 
     def _function(self, word: _Word) -> c.Function | None:
         if word.macro is not None:
