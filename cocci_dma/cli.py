@@ -176,15 +176,14 @@ def convert(paths: Sequence[str], names: Sequence[str], kdir: str | None,
             raise Trouble('rule %s only reports: use `cocci-dma check`'
                           % rule.name)
     with contextlib.ExitStack() as held:
-        if in_place:
-            held.enter_context(edit.locked(paths))
-        with _running(settings, **how) as options:
-            result = run.convert(paths, chosen, options, kdir,
-                                 writable=edit.require_writable
-                                 if in_place else None)
+        options = held.enter_context(_running(settings, **how))
+        journal = held.enter_context(edit.locked(paths)) if in_place else None
+        result = run.convert(paths, chosen, options, kdir,
+                             writable=edit.require_writable
+                             if in_place else None)
         diff = report.diff(result.edits)
-        if in_place:
-            edit.write(result.edits)
+        if journal is not None:
+            edit.write(result.edits, journal)
     if format_ == 'json':
         _out(report.as_json(result, diff))
     elif in_place:
@@ -405,7 +404,12 @@ def _chosen(names: Sequence[str], settings: config.Config
 @contextlib.contextmanager
 def _running(settings: config.Config, jobs: int, net: bool, verbose: bool
              ) -> Iterator[run.Options]:
-    """Options for a run, with a progress bar when somebody watches."""
+    """Options for a run, with a progress bar when somebody watches.
+
+    What another run began to write, and was killed, is finished before.
+    """
+    for note in edit.settle():
+        _err('note: %s\n' % note)
     with _progress('drivers', not verbose) as progress:
         yield run.Options(jobs=jobs, net=net or settings.net, verbose=verbose,
                           progress=progress, config=settings,

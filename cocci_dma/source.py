@@ -73,7 +73,7 @@ def functions(content: bytes) -> list[tuple[str, int, int]]:
     """(name, first line, last line) of the functions of a file.
 
     Found by layout (brace in column 1), so that functions which no parser
-    takes are found too.
+    takes are found too.  The name is `?` where the parameters stand alone.
     """
     text = content.split(b'\n')
     found: list[tuple[str, int, int]] = []
@@ -86,12 +86,14 @@ def functions(content: bytes) -> list[tuple[str, int, int]]:
                 and not text[first - 1].rstrip().endswith((b';', b'*/')):
             first -= 1
         # `static int __init foo(struct a *b)`: the name ends the declarator
-        name = _NAME.search(b' '.join(text[first:index]))
-        if name is None:
+        head = b' '.join(text[first:index]).rstrip()
+        name = _NAME.search(head)
+        if name is None and not head.endswith(b')'):
             continue
         last = next((number for number in range(index + 1, len(text))
                      if text[number].startswith(b'}')), len(text) - 1)
-        found.append((name.group(1).decode('latin-1'), first + 1, last + 1))
+        found.append((name.group(1).decode('latin-1') if name else '?',
+                      first + 1, last + 1))
     return found
 
 

@@ -374,16 +374,16 @@ def _edits(folder: Path) -> list[run.Edit]:
     return edits
 
 
-def test_changed_meanwhile(tree: Path) -> None:
+def test_changed_meanwhile(tree: Path, tmp_path: Path) -> None:
     edits = _edits(tree / 'drv')
     (tree / 'drv' / 'foo.h').write_text('/* edited */\n')
     before = snapshot(tree)
     with pytest.raises(Trouble, match='foo.h: was changed while'):
-        edit.write(edits)
+        edit.write(edits, tmp_path / 'x.journal')
     assert snapshot(tree) == before
 
 
-def test_renames_are_undone(tree: Path,
+def test_renames_are_undone(tree: Path, tmp_path: Path,
                             monkeypatch: pytest.MonkeyPatch) -> None:
     edits = _edits(tree / 'drv')
     before = snapshot(tree)
@@ -396,7 +396,7 @@ def test_renames_are_undone(tree: Path,
 
     monkeypatch.setattr(edit.os, 'replace', fail_late)
     with pytest.raises(Trouble, match='foo.h: cannot be written'):
-        edit.write(edits)
+        edit.write(edits, tmp_path / 'x.journal')
     assert snapshot(tree) == before
 
 
