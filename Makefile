@@ -17,8 +17,8 @@ RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex \
 	gcc libc6-dev libelf-dev lz4 make patch perl python3-jinja2 \
 	python3-pygments qemu-system-x86 xz-utils
 TEST_PACKAGES := chromium git openssh-client openssh-server parallel \
-	python3-html5lib python3-jsonschema python3-pytest \
-	python3-pytest-xdist python3-yaml rsync
+	python3-html5lib python3-hypothesis python3-jsonschema \
+	python3-pytest python3-pytest-xdist python3-yaml rsync
 
 # What `make runtime` runs
 EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))

@@ -296,8 +296,8 @@ def _on_alarm(*_: object) -> None:
 
 
 _COMMENTS = re.compile(rb'/\*.*?(?:\*/|\Z)|//[^\n]*|"(?:\\.|[^"\\\n])*"'
-                       rb"|'(?:\\.|[^'\\\n])*'|^[ \t]*#(?:\\\n|[^\n])*",
-                       re.S | re.M)
+                       rb"|'(?:\\.|[^'\\\n])*'", re.S)
+_DIRECTIVES = re.compile(rb'^\s*#[^\n]*', re.M)
 
 
 def must_be_named(text: bytes) -> bool:
@@ -306,8 +306,8 @@ def must_be_named(text: bytes) -> bool:
     Told by nothing that the rules use: comments, strings and directives are
     taken away, and the calls looked for.
     """
-    return SPOKEN_OF.search(_COMMENTS.sub(b' ', text.replace(
-        b'\\\n', b'').replace(b'\r\n', b'\n'))) is not None
+    code = _COMMENTS.sub(b' ', text.replace(b'\\\n', b''))
+    return SPOKEN_OF.search(_DIRECTIVES.sub(b'', code)) is not None
 
 
 def judge(path: Path) -> str:

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NoReturn, Sequence
 
@@ -509,5 +510,9 @@ def main(arguments: Iterable[str] | None = None,
     except BrokenPipeError:
         # Whoever read us has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 2
+    except OSError as error:    # of a scratch copy, say
+        _err('cocci-dma: %s: %s: nothing was changed\n'
+             % (error.filename or tempfile.gettempdir(), error.strerror))
         code = 2
     sys.exit(code)

@@ -26,6 +26,7 @@ RUNTIME_MODULES = {
 }
 TEST_MODULES = {
     'html5lib': 'python3-html5lib',
+    'hypothesis': 'python3-hypothesis',
     'jsonschema': 'python3-jsonschema',
     'pytest': 'python3-pytest',
     'xdist': 'python3-pytest-xdist',

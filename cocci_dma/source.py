@@ -39,6 +39,11 @@ class Source:
         return content.replace(b'\n', b'\r\n') if self.crlf else content
 
 
+#: Bytes of a line.  What is longer takes minutes and holds nothing for us.
+_LONGEST = 1_000_000
+_LONG_LINE = re.compile(rb'[^\n]{%d}' % _LONGEST)
+
+
 def read(path: str) -> Source:
     """Read a file.  Raises Trouble (unreadable) or Unusable (not text)."""
     try:
@@ -48,6 +53,9 @@ def read(path: str) -> Source:
                       % (path, error.strerror)) from None
     if b'\0' in original:
         raise Unusable('binary (holds NUL bytes)')
+    if len(original) > _LONGEST and _LONG_LINE.search(original):
+        raise Unusable('a line of more than %d bytes, which no driver has'
+                       % _LONGEST)
     ends = original.count(b'\n')
     if original.count(b'\r') != (ends if b'\r\n' in original else 0) \
             or original.count(b'\r\n') not in (0, ends):

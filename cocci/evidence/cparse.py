@@ -366,6 +366,7 @@ _PARAMETRIC = frozenset('__attribute__ __attribute __aligned __printf __free '
 #: sum has one level for each of its operands.
 _MAX_DEPTH = 200
 _MAX_TREE = 500
+_MAX_BODIES = 50        # of structs in one another
 # Who goes down a tree needs some frames a level, the parser up to 15.
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
 _OPENING, _CLOSING = frozenset('([{'), frozenset(')]}')
@@ -1476,6 +1477,7 @@ class SourceFile:
     def _tagged_bodies(self, start: int, end: int) -> None:
         """Record every struct or union body between start and end."""
         tokens = self.tokens
+        open_: list[int] = []       # where the bodies around pos end
         pos = start
         while pos < end:
             if tokens[pos].text in ('struct', 'union'):
@@ -1491,6 +1493,12 @@ class SourceFile:
                     brace += 1
                 if brace < end and tokens[brace].text == '{':
                     tag = tag or '@%d' % tokens[brace].start
+                    while open_ and open_[-1] < pos:
+                        open_.pop()
+                    open_.append(self._closing.get(brace, end))
+                    if len(open_) > _MAX_BODIES:
+                        raise ParseError('line %d: nested too deeply'
+                                         % tokens[pos].line)
                     self._struct('%s %s' % (tokens[pos].text, tag), pos, brace)
                     pos = brace
             pos += 1
