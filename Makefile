@@ -18,7 +18,10 @@ RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex \
 	python3-pygments qemu-system-x86 xz-utils
 TEST_PACKAGES := chromium git openssh-client openssh-server parallel \
 	python3-html5lib python3-hypothesis python3-jsonschema \
-	python3-pytest python3-pytest-xdist python3-yaml rsync
+	python3-pytest python3-pytest-xdist python3-yaml reuse rsync dpkg-dev
+
+DIST_PACKAGES := python3-click-man
+DEB_PACKAGES := debhelper dh-python dpkg-dev fakeroot lintian
 
 # What `make runtime` runs
 EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))
@@ -27,7 +30,7 @@ flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
 	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
 
 .PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime \
-	bench test install uninstall need-m need-kdir
+	bench test install uninstall deb dist-deps deb-deps need-m
 
 help:
 	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
@@ -36,8 +39,10 @@ help:
 	@echo 'make runtime      boot drivers before and after their conversion in QEMU'
 	@echo 'make bench        compare conversions with what people did in Linux'
 	@echo 'make test         run the tests'
-	@echo 'make install      put the rules into the kernel tree KDIR='
-	@echo 'make uninstall    and remove them from there'
+	@echo 'make install      put the rules into the kernel tree KDIR=, or all'
+	@echo '                  of it below PREFIX= (in DESTDIR=)'
+	@echo 'make uninstall    and remove it from there'
+	@echo 'make deb          build/cocci-dma_VERSION_all.deb'
 	@echo 'make deps         install the Debian packages that all this needs;'
 	@echo '                  the targets do so for what they need themselves'
 	@echo
@@ -49,13 +54,16 @@ help:
 	@echo 'FORMAT= BASELINE=FILE DIFF=REV  for make lint: see docs/lint.md'
 	@echo 'KDIR=DIR    kernel tree;  J=N  so many at once;  V=1  show commands'
 
-deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES) $(TEST_PACKAGES)
+deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES) $(TEST_PACKAGES) \
+	$(DIST_PACKAGES)
+dist-deps: packages = $(RUN_PACKAGES) $(DIST_PACKAGES)
+deb-deps: packages = $(RUN_PACKAGES) $(DIST_PACKAGES) $(DEB_PACKAGES)
 runtime-deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES)
 run-deps: packages = $(RUN_PACKAGES)
 
 # dpkg-query also knows packages that were removed: hence the look at the
 # status.  Quick, so that other targets can depend on it.
-deps runtime-deps run-deps:
+deps runtime-deps run-deps dist-deps deb-deps:
 	@command -v dpkg-query >/dev/null || case ' $(MAKECMDGOALS) ' in \
 		*deps' '*) echo 'this is no Debian: install what is called' \
 			'there $(packages)' >&2; exit 2;; \
@@ -81,10 +89,6 @@ need-m:
 	@[ -n '$(M)' ] || { echo 'KDIR is set, M is not: name the driver, for' \
 		'example M=drivers/net/ethernet/natsemi' >&2; exit 2; }
 
-need-kdir:
-	@[ -n '$(KDIR)' ] || { echo 'KDIR is not set: name the kernel tree,' \
-		'KDIR=/usr/src/linux' >&2; exit 2; }
-
 coccicheck: need-m run-deps
 	@$(PYTHON) cocci-dma coccicheck --mode '$(MODE)' $(flags) -- '$(M)'
 
@@ -108,5 +112,25 @@ bench: run-deps
 test: deps
 	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -p no:cacheprovider tests
 
-install uninstall: need-kdir
+ifdef KDIR
+install uninstall:
 	@$(PYTHON) -m cocci_dma.install $@ '$(KDIR)'
+else ifneq ($(PREFIX)$(DESTDIR),)
+install uninstall: dist-deps
+	@$(PYTHON) packaging/dist.py $@ '$(or $(PREFIX),/usr/local)' '$(DESTDIR)'
+else
+install uninstall:
+	@echo 'where? name a kernel tree, KDIR=/usr/src/linux, for the rules, or' \
+		'PREFIX=/usr/local for all of it' >&2; exit 2
+endif
+
+# dpkg-buildpackage writes beside the folder that it builds in
+deb: deb-deps
+	@rm -rf build
+	@$(PYTHON) packaging/dist.py debian build/cocci-dma
+	@cd build/cocci-dma && dpkg-buildpackage -us -uc -b >../build.log 2>&1 || \
+		{ tail -n 20 ../build.log >&2; exit 2; }
+	@rm -rf build/cocci-dma
+	@lintian --fail-on error,warning,info --allow-root \
+		$$(ls build/cocci-dma_*_all.deb)
+	@ls build/cocci-dma_*_all.deb

@@ -23,7 +23,7 @@ import rich.progress
 
 from runtime import bench, kernel, output, table
 
-from . import (COCCI, Trouble, baseline, config, doctor, edit, farm,
+from . import (COCCI, VERSION, Trouble, baseline, config, doctor, edit, farm,
                formats, groups, merging, report, rules, run)
 
 _MODES = ('report', 'patch', 'context', 'org')
@@ -70,6 +70,7 @@ def _shard(_context: click.Context, _option: click.Parameter,
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help']})
+@click.version_option(VERSION, message='%(prog)s %(version)s')
 def cli() -> None:
     """Move Linux drivers to the DMA API, or say why not.
 

@@ -54,6 +54,7 @@ TEST_PROGRAMS = {
     'chromium': 'chromium',
     'git': 'git',
     'parallel': 'parallel',
+    'reuse': 'reuse',
     'rsync': 'rsync',
     'ssh': 'openssh-client',
 }

@@ -486,7 +486,7 @@ def _make(*arguments: str) -> 'subprocess.CompletedProcess[str]':
     (['coccicheck', 'KDIR=/nowhere', 'M=x'], '/nowhere is no kernel tree'),
     (['coccicheck', 'KDIR=/nowhere'], 'KDIR is set, M is not'),
     (['coccicheck', 'COCCI=none'], 'unknown rule none'),
-    (['install'], 'KDIR is not set'),
+    (['install'], 'name a kernel tree'),
     (['install', 'KDIR=/nowhere'], '/nowhere is no kernel tree'),
 ])
 def test_make_with_bad_variables(arguments: list[str], said: str) -> None:
