@@ -30,7 +30,7 @@ flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
 	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
 
 .PHONY: help deps run-deps runtime-deps coccicheck convert lint runtime \
-	bench test install uninstall deb dist-deps deb-deps need-m
+	bench test install uninstall deb test-versions dist-deps deb-deps need-m
 
 help:
 	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
@@ -39,6 +39,7 @@ help:
 	@echo 'make runtime      boot drivers before and after their conversion in QEMU'
 	@echo 'make bench        compare conversions with what people did in Linux'
 	@echo 'make test         run the tests'
+	@echo 'make test-versions  the fixtures with the spatch of Debian 13'
 	@echo 'make install      put the rules into the kernel tree KDIR=, or all'
 	@echo '                  of it below PREFIX= (in DESTDIR=)'
 	@echo 'make uninstall    and remove it from there'
@@ -108,6 +109,10 @@ runtime: runtime-deps
 bench: run-deps
 	@$(PYTHON) bench/accuracy.py $(if $(J),--jobs '$(J)')
 	@$(PYTHON) bench/gfp.py --sample 208 $(if $(J),--jobs '$(J)')
+
+# With the spatch of newer Debians: as root, and 700 MB the first time
+test-versions: deps
+	@$(PYTHON) tests/versions.py $(SUITES)
 
 test: deps
 	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -p no:cacheprovider tests

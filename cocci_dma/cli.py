@@ -361,8 +361,8 @@ def diagnose() -> int:
     """Is everything here that is needed, and if not: what to install."""
     missing = False
     for item in doctor.examine():
-        missing = missing or not (item.good or item.optional)
-        state = ('ok' if item.good else
+        missing = missing or not (item.good or item.optional or item.trap)
+        state = ('ok' if item.good else 'note' if item.trap else
                  'absent (for the bench and `make test`)' if item.optional
                  else 'MISSING')
         _out('%s %s: %s\n' % (state, item.name, item.detail))

@@ -452,6 +452,34 @@ def test_doctor() -> None:
     assert 'spatch' in done.stdout.splitlines()[0]
 
 
+@pytest.mark.parametrize('version, good, traps', [
+    ('1.0.8', False, ['guard() and __free()', 'python3 on PATH', 'HOME']),
+    ('1.1.1', True, ['guard() and __free()', 'python3 on PATH', 'HOME']),
+    ('1.3.0', True, ['python3 on PATH', 'HOME']),
+    ('1.3.1-dirty', True, ['python3 on PATH', 'HOME'])])
+def test_doctor_knows_the_traps(version: str, good: bool, traps: list[str],
+                                tmp_path: Path,
+                                monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'python3').write_text('#!/bin/sh\n')
+    (tmp_path / 'python3').chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=':')
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr(doctor.spatch, 'probe', lambda: (version, '3.13'))
+    items = list(doctor.examine())
+    assert items[0].good == good and version in items[0].detail
+    assert [item.name for item in items if item.trap] == traps
+    monkeypatch.setenv('HOME', '/')
+    monkeypatch.setenv('PATH', '/usr/bin:/bin')
+    assert not any(item.trap for item in doctor.examine()
+                   if item.name != 'guard() and __free()')
+
+
+def test_rules_need_no_newer_spatch_than_doctor() -> None:
+    for rule in (ROOT / 'cocci').glob('*.cocci'):
+        (needed,) = re.findall(r'^// Requires: (\S+)$', rule.read_text(), re.M)
+        assert tuple(map(int, needed.split('.'))) <= doctor.OLDEST
+
+
 def test_make_deps_installs_what_is_asked_for() -> None:
     """By doctor, and by what builds kernels."""
     makefile = (ROOT / 'Makefile').read_text().replace('\\\n', ' ')
