@@ -6,6 +6,7 @@
     bench/kill.py --times 1000 --seed 7
 
 --times N   how often
+--seconds N or until that time is over
 --seed S    other moments
 
 Half of the kills (SIGKILL, of the one process that writes) come at any moment
@@ -134,6 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--times', type=int, default=200)
+    parser.add_argument('--seconds', type=float, default=float('inf'))
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
@@ -142,13 +144,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         kills = Kills(Path(folder))
         for number in range(args.times):
+            if time.monotonic() - began > args.seconds:
+                break
             try:
                 seen[kills.once(bool(number % 2), rng)] += 1
             except AssertionError as error:
                 print('%d: %s' % (number, error), flush=True)
                 seen['HALF DONE'] += 1
-    print('%d kills in %.0f s: %s' % (args.times, time.monotonic() - began,
-                                      dict(sorted(seen.items()))))
+    print('%d kills in %.0f s: %s' % (
+        sum(seen.values()), time.monotonic() - began,
+        dict(sorted(seen.items()))))
     return 1 if seen['HALF DONE'] else 0
 
 

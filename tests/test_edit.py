@@ -56,6 +56,30 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
         kills.once(bool(number % 2), rng)
 
 
+def test_scratch_of_a_killed_run_is_removed(tmp_path: Path, monkeypatch:
+                                            pytest.MonkeyPatch) -> None:
+    """By the next run; that of one which lives, or of others, is not."""
+    monkeypatch.setattr(run.tempfile, 'tempdir', str(tmp_path))
+    (tmp_path / 'cocci-dma-of-the-user').mkdir()
+
+    def die() -> None:
+        with run.scratch() as folder:
+            Path(folder, 'x.c').touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(die) == -signal.SIGKILL
+    (left,) = tmp_path.glob('*/x.c')
+    with run.scratch():
+        assert left.exists()            # it may just have begun
+    monkeypatch.setattr(run, '_SETTLED', -1)
+    with run.scratch() as alive:
+        assert not left.parent.exists()
+        with run.scratch():
+            assert os.path.exists(alive)
+    assert [path.name for path in tmp_path.iterdir()] == [
+        'cocci-dma-of-the-user']
+
+
 def in_child(what: Callable[[], None]) -> int:
     """Do something in a child; how it ended, as subprocess has it."""
     child = os.fork()
