@@ -65,13 +65,20 @@ def _made(suite: str) -> Path:
     work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=suite + '.'))
     try:
         print('making a %s in %s' % (suite, folder), file=sys.stderr)
-        with open(work.with_suffix('.log'), 'w', encoding='utf-8') as log:
-            done = subprocess.run(
-                ['debootstrap', '--variant=minbase',
-                 '--include=' + ','.join(_packages()), suite, str(work),
-                 _archive()], stdout=log, stderr=log, check=False)
-        if done.returncode:
-            raise Trouble('debootstrap failed: see %s' % log.name)
+        told = folder.with_suffix('.log')
+        with told.open('wb') as log:
+            # not by --include: debootstrap knows no order of packages
+            for command in (
+                    ['debootstrap', '--variant=minbase', suite, work,
+                     _archive()],
+                    ['chroot', work, 'apt-get', 'install', '-y',
+                     '--no-install-recommends', *_packages()]):
+                if subprocess.run(
+                        command, stdin=subprocess.DEVNULL, stdout=log,
+                        stderr=log, check=False,
+                        env={**os.environ, 'LC_ALL': 'C',
+                             'DEBIAN_FRONTEND': 'noninteractive'}).returncode:
+                    raise Trouble('%s cannot be made: see %s' % (suite, told))
         os.chmod(work, 0o755)
         work.rename(folder)
     finally:
