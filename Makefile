@@ -19,9 +19,13 @@ RUNTIME_PACKAGES := linux-source-6.12 bc binutils bison busybox-static flex \
 	python3-pygments qemu-system-x86 xz-utils
 PATCHES_PACKAGES := git bc bison flex gcc libc6-dev libelf-dev libssl-dev \
 	make perl python3-jinja2 sparse
-TEST_PACKAGES := b4 chromium git git-email libmailtools-perl openssh-client \
-	openssh-server parallel python3-html5lib python3-jsonschema \
-	python3-pytest python3-pytest-xdist python3-yaml rsync
+TEST_PACKAGES := b4 chromium dpkg-dev git git-email libmailtools-perl \
+	openssh-client openssh-server parallel python3-html5lib \
+	python3-hypothesis python3-jsonschema python3-pytest \
+	python3-pytest-xdist python3-yaml reuse rsync
+
+DIST_PACKAGES := python3-click-man
+DEB_PACKAGES := debhelper dh-python dpkg-dev fakeroot lintian
 
 # What `make runtime` and `make runtime-real` run
 EDU_CASES := $(patsubst %/Kbuild,%,$(wildcard tests/fixtures/edu/*/Kbuild))
@@ -30,9 +34,9 @@ REAL_CASES := $(patsubst %/Kbuild,%,$(wildcard runtime/real/*/Kbuild))
 flags = $(if $(COCCI),--rule '$(COCCI)') $(if $(KDIR),--kdir '$(KDIR)') \
 	$(if $(J),--jobs '$(J)') $(if $(filter-out 0,$(V)),--verbose)
 
-.PHONY: help deps run-deps runtime-deps patches-deps coccicheck convert lint \
-	patches runtime runtime-real bench test install uninstall need-m \
-	need-kdir need-o
+.PHONY: help deps run-deps runtime-deps patches-deps dist-deps deb-deps \
+	coccicheck convert lint patches runtime runtime-real bench test \
+	test-versions install uninstall deb need-m need-kdir need-o
 
 help:
 	@echo 'make coccicheck   show what could be converted (default: driver-sample/)'
@@ -43,8 +47,11 @@ help:
 	@echo 'make runtime-real  the same with drivers of Linux 5.10'
 	@echo 'make bench        compare conversions with what people did in Linux'
 	@echo 'make test         run the tests'
-	@echo 'make install      put the rules into the kernel tree KDIR='
-	@echo 'make uninstall    and remove them from there'
+	@echo 'make test-versions  the fixtures with the spatch of Debian 13'
+	@echo 'make install      put the rules into the kernel tree KDIR=, or all'
+	@echo '                  of it below PREFIX= (in DESTDIR=)'
+	@echo 'make uninstall    and remove it from there'
+	@echo 'make deb          build/cocci-dma_VERSION_all.deb'
 	@echo 'make deps         install the Debian packages that all this needs;'
 	@echo '                  the targets do so for what they need themselves'
 	@echo
@@ -58,14 +65,16 @@ help:
 	@echo 'O=DIR       new folder for make patches: see docs/patches.md'
 
 deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES) $(PATCHES_PACKAGES) \
-	$(TEST_PACKAGES)
+	$(TEST_PACKAGES) $(DIST_PACKAGES)
 patches-deps: packages = $(RUN_PACKAGES) $(PATCHES_PACKAGES)
+dist-deps: packages = $(RUN_PACKAGES) $(DIST_PACKAGES)
+deb-deps: packages = $(RUN_PACKAGES) $(DIST_PACKAGES) $(DEB_PACKAGES)
 runtime-deps: packages = $(RUN_PACKAGES) $(RUNTIME_PACKAGES)
 run-deps: packages = $(RUN_PACKAGES)
 
 # dpkg-query also knows packages that were removed: hence the look at the
 # status.  Quick, so that other targets can depend on it.
-deps runtime-deps patches-deps run-deps:
+deps runtime-deps patches-deps run-deps dist-deps deb-deps:
 	@command -v dpkg-query >/dev/null || case ' $(MAKECMDGOALS) ' in \
 		*deps' '*) echo 'this is no Debian: install what is called' \
 			'there $(packages)' >&2; exit 2;; \
@@ -124,8 +133,32 @@ bench: run-deps
 	@$(PYTHON) bench/accuracy.py $(if $(J),--jobs '$(J)')
 	@$(PYTHON) bench/gfp.py --sample 208 $(if $(J),--jobs '$(J)')
 
+# With the spatch of newer Debians: as root, and 700 MB the first time
+test-versions: deps
+	@$(PYTHON) tests/versions.py $(SUITES)
+
 test: deps
 	@$(PYTHON) -m pytest -q -n auto --dist loadgroup -p no:cacheprovider tests
 
-install uninstall: need-kdir
+ifdef KDIR
+install uninstall:
 	@$(PYTHON) -m cocci_dma.install $@ '$(KDIR)'
+else ifneq ($(PREFIX)$(DESTDIR),)
+install uninstall: dist-deps
+	@$(PYTHON) packaging/dist.py $@ '$(or $(PREFIX),/usr/local)' '$(DESTDIR)'
+else
+install uninstall:
+	@echo 'where? name a kernel tree, KDIR=/usr/src/linux, for the rules, or' \
+		'PREFIX=/usr/local for all of it' >&2; exit 2
+endif
+
+# dpkg-buildpackage writes beside the folder that it builds in
+deb: deb-deps
+	@rm -rf build
+	@$(PYTHON) packaging/dist.py debian build/cocci-dma
+	@cd build/cocci-dma && dpkg-buildpackage -us -uc -b >../build.log 2>&1 || \
+		{ tail -n 20 ../build.log >&2; exit 2; }
+	@rm -rf build/cocci-dma
+	@lintian --fail-on error,warning,info --allow-root \
+		$$(ls build/cocci-dma_*_all.deb)
+	@ls build/cocci-dma_*_all.deb

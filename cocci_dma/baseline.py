@@ -52,7 +52,7 @@ def load(path: Path) -> Baseline:
     except OSError as error:
         raise Trouble('%s: cannot be read: %s: %s'
                       % (path, error.strerror, remedy)) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Trouble('%s: is no baseline: %s' % (path, remedy)) from None
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, NoReturn, Sequence
 
@@ -22,7 +23,7 @@ import rich.progress
 
 from runtime import bench, kernel, output, table
 
-from . import (COCCI, Trouble, baseline, config, doctor, edit, farm,
+from . import (COCCI, VERSION, Trouble, baseline, config, doctor, edit, farm,
                formats, groups, merging, report, rules, run)
 
 _MODES = ('report', 'patch', 'context', 'org')
@@ -70,6 +71,7 @@ def _shard(_context: click.Context, _option: click.Parameter,
 
 
 @click.group(context_settings={'help_option_names': ['-h', '--help']})
+@click.version_option(VERSION, message='%(prog)s %(version)s')
 def cli() -> None:
     """Move Linux drivers to the DMA API, or say why not.
 
@@ -179,15 +181,14 @@ def convert(paths: Sequence[str], names: Sequence[str], kdir: str | None,
             raise Trouble('rule %s only reports: use `cocci-dma check`'
                           % rule.name)
     with contextlib.ExitStack() as held:
-        if in_place:
-            held.enter_context(edit.locked(paths))
-        with _running(settings, **how) as options:
-            result = run.convert(paths, chosen, options, kdir,
-                                 writable=edit.require_writable
-                                 if in_place else None)
+        options = held.enter_context(_running(settings, **how))
+        journal = held.enter_context(edit.locked(paths)) if in_place else None
+        result = run.convert(paths, chosen, options, kdir,
+                             writable=edit.require_writable
+                             if in_place else None)
         diff = report.diff(result.edits)
-        if in_place:
-            edit.write(result.edits)
+        if journal is not None:
+            edit.write(result.edits, journal)
     if format_ == 'json':
         _out(report.as_json(result, diff))
     elif in_place:
@@ -419,8 +420,8 @@ def diagnose() -> int:
     """Is everything here that is needed, and if not: what to install."""
     missing = False
     for item in doctor.examine():
-        missing = missing or not (item.good or item.optional)
-        state = ('ok' if item.good else
+        missing = missing or not (item.good or item.optional or item.trap)
+        state = ('ok' if item.good else 'note' if item.trap else
                  'absent (for the bench, patches and `make test`)'
                  if item.optional else 'MISSING')
         _out('%s %s: %s\n' % (state, item.name, item.detail))
@@ -464,7 +465,12 @@ def _chosen(names: Sequence[str], settings: config.Config
 @contextlib.contextmanager
 def _running(settings: config.Config, jobs: int, net: bool, verbose: bool
              ) -> Iterator[run.Options]:
-    """Options for a run, with a progress bar when somebody watches."""
+    """Options for a run, with a progress bar when somebody watches.
+
+    What another run began to write, and was killed, is finished before.
+    """
+    for note in edit.settle():
+        _err('note: %s\n' % note)
     with _progress('drivers', not verbose) as progress:
         yield run.Options(jobs=jobs, net=net or settings.net, verbose=verbose,
                           progress=progress, config=settings,
@@ -564,5 +570,9 @@ def main(arguments: Iterable[str] | None = None,
     except BrokenPipeError:
         # Whoever read us has gone; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 2
+    except OSError as error:    # of a scratch copy, say
+        _err('cocci-dma: %s: %s: nothing was changed\n'
+             % (error.filename or tempfile.gettempdir(), error.strerror))
         code = 2
     sys.exit(code)

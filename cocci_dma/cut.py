@@ -23,8 +23,10 @@ def functions(content: bytes, lines: Collection[int]) -> bytes:
     for _, first, last in source.functions(content):
         if any(first <= line <= last for line in lines):
             continue
-        brace = next(index for index in range(first - 1, last)
-                     if text[index].startswith(b'{'))
+        brace = next((index for index in range(first - 1, last)
+                      if text[index].startswith(b'{')), None)
+        if brace is None:       # gone with one that does not end before it
+            continue
         body = text[brace + 1:last - 1]
         if not _CONDITIONAL.search(b'\n'.join(body)):
             text[brace + 1:last - 1] = [b''] * len(body)

@@ -45,13 +45,13 @@ def main() -> None:
         line = sys.stdin.readline()
         if not line:
             break
-        answer = _answer(json.loads(line))
+        answer = answered(json.loads(line))
         leaving = resource.getrusage(resource.RUSAGE_SELF
                                      ).ru_maxrss >> 10 > GROWN
         print(json.dumps(answer | {'leaving': leaving}), flush=True)
 
 
-def _answer(job: dict[str, Any]) -> dict[str, Any]:
+def answered(job: dict[str, Any]) -> dict[str, Any]:
     """job: files; rules as (name, confidence); options; words that matter.
 
     The answer: events by rule; edits: rule -> [path, line] of what it would

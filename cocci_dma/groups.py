@@ -2,8 +2,10 @@
 """From what the user named to drivers, ready to be worked on."""
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import re
 import zlib
 from dataclasses import dataclass
 from typing import (Callable, Iterable, Iterator, Mapping, NamedTuple,
@@ -254,6 +256,28 @@ def _located(path: str, top: str | None) -> str:
     return os.path.realpath(path)
 
 
+#: What spatch may be given as the name of a file.  It makes commands for a
+#: shell of it, so that a file `$(reboot).c` would do what it says; the rest it
+#: does not find again, and loses what it made of it.
+_NAME = re.compile(r'(?!-)[\w./+,=:@%-]+')
+
+
+_real = functools.lru_cache(maxsize=65536)(os.path.realpath)
+
+
+def _problem_of_name(tree: Tree, path: str) -> str:
+    """Why spatch must not see a file of this name, or ''."""
+    if _NAME.fullmatch(tree.relative(path)):
+        folder = os.path.dirname(path)
+        if _real(folder) == folder:
+            return ''
+        return 'it is reached through a symbolic link: name the folder that ' \
+            'the link leads to'
+    return 'its name holds signs that mean something to a shell: rename it, ' \
+        'or go to a folder below which all names are of letters, digits, ' \
+        '_, - and .'
+
+
 def read(tree: Tree, drivers: Iterable[kbuild.Driver], rules: list[Rule],
          coverage: Coverage, facts: Facts,
          also: frozenset[str] = frozenset()) -> Iterator[Work]:
@@ -272,14 +296,15 @@ def read(tree: Tree, drivers: Iterable[kbuild.Driver], rules: list[Rule],
             fact = facts.of(path)
             words |= fact.words
             size += fact.size
-            usable = usable and not fact.problem
+            problem = fact.problem or _problem_of_name(tree, path)
+            usable = usable and not problem
             if path in counted:
                 continue
             counted.add(path)
-            if fact.problem:
+            if problem:
                 coverage.skipped.append(
                     (tree.shown(tree.relative(path)), '%s%s' % (
-                        fact.problem, '; the other files of its driver are '
+                        problem, '; the other files of its driver are '
                         'left, too' if len(driver.files) > 1 else '')))
             else:
                 coverage.files += 1

@@ -12,11 +12,14 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import (Callable, Iterable, Iterator, NamedTuple, Sequence,
                     TypeVar)
+
+import filelock
 
 from . import (Trouble, allow, cache, groups, layout, policy, process,
                since, source)
@@ -30,6 +33,12 @@ from .rules import Rule
 from .spatch import BIG, TIME_LIMIT, Group, Run, Spatch, to_parse
 
 from evidence.plan import MARK  # from cocci/: see the package's __init__
+
+#: What the names of scratch folders begin with, the lock in each that says that
+#: its run lives, and the seconds after which it certainly has it.
+_SCRATCH = 'cocci-dma-'
+_ALIVE = '.alive'
+_SETTLED = 10
 
 #: A conversion that still changes something in this round will never settle.
 ROUNDS = 4
@@ -695,12 +704,29 @@ def _chains(works: Sequence[groups.Work]) -> list[list[groups.Work]]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[str]:
-    """A folder for scratch copies, gone at the end whatever happens."""
-    folder = tempfile.mkdtemp(prefix='cocci-dma-')
+    """A folder for scratch copies, gone at the end whatever happens.
+
+    Of a run that was killed, the next one removes it: its lock is free.
+    """
+    _remove_abandoned()
+    folder = tempfile.mkdtemp(prefix=_SCRATCH)
     try:
-        yield folder
+        with filelock.FileLock(os.path.join(folder, _ALIVE)):
+            yield folder
     finally:
         process.remove(folder)
+
+
+def _remove_abandoned() -> None:
+    for lock in Path(tempfile.gettempdir()).glob(_SCRATCH + '*/' + _ALIVE):
+        try:
+            if lock.stat().st_uid != os.geteuid() \
+                    or time.time() - lock.stat().st_mtime < _SETTLED:
+                continue
+            with filelock.FileLock(lock, timeout=0):
+                process.remove(lock.parent)
+        except (OSError, filelock.Timeout):
+            continue        # it lives, or somebody else removes it
 
 
 class _Session:

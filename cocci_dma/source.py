@@ -39,6 +39,11 @@ class Source:
         return content.replace(b'\n', b'\r\n') if self.crlf else content
 
 
+#: Bytes of a line.  What is longer takes minutes and holds nothing for us.
+_LONGEST = 1_000_000
+_LONG_LINE = re.compile(rb'[^\n]{%d}' % _LONGEST)
+
+
 def read(path: str) -> Source:
     """Read a file.  Raises Trouble (unreadable) or Unusable (not text)."""
     try:
@@ -48,6 +53,9 @@ def read(path: str) -> Source:
                       % (path, error.strerror)) from None
     if b'\0' in original:
         raise Unusable('binary (holds NUL bytes)')
+    if len(original) > _LONGEST and _LONG_LINE.search(original):
+        raise Unusable('a line of more than %d bytes, which no driver has'
+                       % _LONGEST)
     ends = original.count(b'\n')
     if original.count(b'\r') != (ends if b'\r\n' in original else 0) \
             or original.count(b'\r\n') not in (0, ends):
@@ -73,7 +81,7 @@ def functions(content: bytes) -> list[tuple[str, int, int]]:
     """(name, first line, last line) of the functions of a file.
 
     Found by layout (brace in column 1), so that functions which no parser
-    takes are found too.
+    takes are found too.  The name is `?` where the parameters stand alone.
     """
     text = content.split(b'\n')
     found: list[tuple[str, int, int]] = []
@@ -86,12 +94,14 @@ def functions(content: bytes) -> list[tuple[str, int, int]]:
                 and not text[first - 1].rstrip().endswith((b';', b'*/')):
             first -= 1
         # `static int __init foo(struct a *b)`: the name ends the declarator
-        name = _NAME.search(b' '.join(text[first:index]))
-        if name is None:
+        head = b' '.join(text[first:index]).rstrip()
+        name = _NAME.search(head)
+        if name is None and not head.endswith(b')'):
             continue
         last = next((number for number in range(index + 1, len(text))
                      if text[number].startswith(b'}')), len(text) - 1)
-        found.append((name.group(1).decode('latin-1'), first + 1, last + 1))
+        found.append((name.group(1).decode('latin-1') if name else '?',
+                      first + 1, last + 1))
     return found
 
 

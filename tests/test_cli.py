@@ -375,16 +375,16 @@ def _edits(folder: Path) -> list[run.Edit]:
     return edits
 
 
-def test_changed_meanwhile(tree: Path) -> None:
+def test_changed_meanwhile(tree: Path, tmp_path: Path) -> None:
     edits = _edits(tree / 'drv')
     (tree / 'drv' / 'foo.h').write_text('/* edited */\n')
     before = snapshot(tree)
     with pytest.raises(Trouble, match='foo.h: was changed while'):
-        edit.write(edits)
+        edit.write(edits, tmp_path / 'x.journal')
     assert snapshot(tree) == before
 
 
-def test_renames_are_undone(tree: Path,
+def test_renames_are_undone(tree: Path, tmp_path: Path,
                             monkeypatch: pytest.MonkeyPatch) -> None:
     edits = _edits(tree / 'drv')
     before = snapshot(tree)
@@ -397,7 +397,7 @@ def test_renames_are_undone(tree: Path,
 
     monkeypatch.setattr(edit.os, 'replace', fail_late)
     with pytest.raises(Trouble, match='foo.h: cannot be written'):
-        edit.write(edits)
+        edit.write(edits, tmp_path / 'x.journal')
     assert snapshot(tree) == before
 
 
@@ -453,6 +453,34 @@ def test_doctor() -> None:
     assert 'spatch' in done.stdout.splitlines()[0]
 
 
+@pytest.mark.parametrize('version, good, traps', [
+    ('1.0.8', False, ['guard() and __free()', 'python3 on PATH', 'HOME']),
+    ('1.1.1', True, ['guard() and __free()', 'python3 on PATH', 'HOME']),
+    ('1.3.0', True, ['python3 on PATH', 'HOME']),
+    ('1.3.1-dirty', True, ['python3 on PATH', 'HOME'])])
+def test_doctor_knows_the_traps(version: str, good: bool, traps: list[str],
+                                tmp_path: Path,
+                                monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'python3').write_text('#!/bin/sh\n')
+    (tmp_path / 'python3').chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=':')
+    monkeypatch.delenv('HOME')
+    monkeypatch.setattr(doctor.spatch, 'probe', lambda: (version, '3.13'))
+    items = list(doctor.examine())
+    assert items[0].good == good and version in items[0].detail
+    assert [item.name for item in items if item.trap] == traps
+    monkeypatch.setenv('HOME', '/')
+    monkeypatch.setenv('PATH', '/usr/bin:/bin')
+    assert not any(item.trap for item in doctor.examine()
+                   if item.name != 'guard() and __free()')
+
+
+def test_rules_need_no_newer_spatch_than_doctor() -> None:
+    for rule in (ROOT / 'cocci').glob('*.cocci'):
+        (needed,) = re.findall(r'^// Requires: (\S+)$', rule.read_text(), re.M)
+        assert tuple(map(int, needed.split('.'))) <= doctor.OLDEST
+
+
 def test_make_deps_installs_what_is_asked_for() -> None:
     """By doctor, and by what builds kernels."""
     makefile = (ROOT / 'Makefile').read_text().replace('\\\n', ' ')
@@ -495,7 +523,7 @@ def _make(*arguments: str) -> 'subprocess.CompletedProcess[str]':
     (['patches', 'KDIR=/nowhere', 'M=x'], 'O is not set'),
     (['patches', 'KDIR=/nowhere', 'M=x', 'O=/nowhere/out'],
      '/nowhere is no kernel tree'),
-    (['install'], 'KDIR is not set'),
+    (['install'], 'name a kernel tree'),
     (['install', 'KDIR=/nowhere'], '/nowhere is no kernel tree'),
 ])
 def test_make_with_bad_variables(arguments: list[str], said: str) -> None:

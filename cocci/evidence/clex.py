@@ -132,6 +132,9 @@ def arguments(tokens: list[Token], pos: int) -> list[list[Token]] | None:
 
 _OPEN, _CLOSE = frozenset('([{'), frozenset(')]}')
 _ENDS = frozenset(';}:{')
+#: Conditionals in one another.  No driver has more than some tens; what stands
+#: deeper is looked at as if it were cut off.
+_MAX_NESTED = 200
 
 
 def _balanced(tokens: list[Token]) -> bool:
@@ -161,6 +164,15 @@ class Selection(NamedTuple):
     split: list[Token]     # first tokens of conditionals that cut a statement
 
 
+class _Group(NamedTuple):
+    """A conditional that is open: what stands before it, its branches so far,
+    and for each the condition (where it matters) and the directive."""
+
+    before: list[Token]
+    branches: list[list[Token]]
+    heads: list[tuple[str, Token]]
+
+
 def select(tokens: list[Token]) -> Selection:
     """Resolve `#if` groups.
 
@@ -172,37 +184,14 @@ def select(tokens: list[Token]) -> Selection:
     dead: list[Token] = []
     split: list[Token] = []
 
-    def group(pos: int) -> tuple[list[list[Token]], list[tuple[str, Token]],
-                                 Token | None, int]:
-        branches, heads, current = [], [], []
-        heads.append((directive(tokens[pos])[1]
-                      if directive(tokens[pos])[0] == 'if' else '?',
-                      tokens[pos]))
-        pos += 1
-        while pos < len(tokens):
-            tok = tokens[pos]
-            if tok.kind != 'pp':
-                current.append(tok)
-                pos += 1
-                continue
-            name = directive(tok)[0]
-            if name in ('if', 'ifdef', 'ifndef'):
-                kept, pos = conditional(pos, current)
-                current.extend(kept)
-                continue
-            if name in ('elif', 'else'):
-                branches.append(current)
-                current = []
-                heads.append(('?', tok))
-            elif name == 'endif':
-                branches.append(current)
-                return branches, heads, tok, pos + 1
-            pos += 1
-        branches.append(current)
-        return branches, heads, None, pos
-
-    def conditional(pos: int, before: list[Token]) -> tuple[list[Token], int]:
-        branches, heads, end, after = group(pos)
+    def resolved(group: _Group, end: Token | None) -> list[Token]:
+        """What remains of a group that ends."""
+        before, branches, heads = group
+        if len(open_) >= _MAX_NESTED:
+            split.append(heads[0][1])
+            for branch in branches:
+                dead.extend(branch)
+            return []
         live = []
         for branch, (cond, head) in zip(branches, heads):
             if cond == '0' or heads[0][0] == '1' and head is not heads[0][1]:
@@ -210,13 +199,13 @@ def select(tokens: list[Token]) -> Selection:
             else:
                 live.append((branch, head))
         if not live:
-            return [], after
+            return []
         begins = not before or before[-1].text in _ENDS \
             or before[-1].kind == 'pp'
         if begins and all(_whole_statements(b) for b, _ in live):
             out: list[Token] = []
             if len(live) == 1 and len(branches) > 1:
-                return list(live[0][0]), after
+                return list(live[0][0])
             for number, (branch, head) in enumerate(live):
                 mark = '#else' if number else '#if'
                 out.append(head._replace(text=mark))
@@ -225,13 +214,13 @@ def select(tokens: list[Token]) -> Selection:
                 out.append(live[0][1]._replace(text='#else'))
             last = end or live[-1][1]
             out.append(last._replace(text='#endif'))
-            return out, after
+            return out
         split.append(live[0][1])
         chosen = choose(live, heads[0][1])
         for branch, _ in live:
             if branch is not chosen:
                 dead.extend(branch)
-        return [t for t in chosen if t.kind != 'pp'], after
+        return [t for t in chosen if t.kind != 'pp']
 
     def choose(live: list[tuple[list[Token], Token]],
                head: Token) -> list[Token]:
@@ -243,16 +232,32 @@ def select(tokens: list[Token]) -> Selection:
             return live[0][0]
         return live[1][0] if len(live) > 1 else []
 
+    # No recursion: generated files nest hundreds of conditionals.
     out: list[Token] = []
-    pos = 0
-    while pos < len(tokens):
-        tok = tokens[pos]
-        if tok.kind == 'pp':
-            if directive(tok)[0] in ('if', 'ifdef', 'ifndef'):
-                kept, pos = conditional(pos, out)
-                out.extend(kept)
-                continue
-        else:
-            out.append(tok)
-        pos += 1
+    current = out
+    open_: list[_Group] = []
+
+    def close(end: Token | None) -> list[Token]:
+        group = open_.pop()
+        group.branches.append(current)
+        group.before.extend(resolved(group, end))
+        return group.before
+
+    for tok in tokens:
+        if tok.kind != 'pp':
+            current.append(tok)
+            continue
+        name, argument = directive(tok)
+        if name in ('if', 'ifdef', 'ifndef'):
+            open_.append(_Group(current, [], [
+                (argument if name == 'if' else '?', tok)]))
+            current = []
+        elif open_ and name in ('elif', 'else'):
+            open_[-1].branches.append(current)
+            open_[-1].heads.append(('?', tok))
+            current = []
+        elif open_ and name == 'endif':
+            current = close(tok)
+    while open_:
+        current = close(None)
     return Selection(out, dead, split)

@@ -8,6 +8,8 @@ is parsed when it is first asked for; one that cannot be parsed says so
 from __future__ import annotations
 
 import re
+import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache, wraps
 from operator import attrgetter
@@ -89,6 +91,21 @@ def _number(top: Node) -> tuple[list[Node], int, int]:
             below.reverse()
             todo += below
     return top.order
+
+
+def _require_flat(top: Node) -> None:
+    """ParseError if a tree is so deep that nobody could go down to its end."""
+    nodes, begin, end = _number(top)
+    open_: list[int] = []       # where each of the nodes around it ends
+    for index in range(begin, end):
+        while open_ and open_[-1] <= index:
+            open_.pop()
+        last = nodes[index].order[2]
+        if last > index + 1:
+            open_.append(last)
+            if len(open_) > _MAX_TREE:
+                raise ParseError('line %d: nested too deeply'
+                                 % nodes[index].first.line)
 
 
 @lru_cache(maxsize=None)
@@ -353,7 +370,13 @@ _PARAMETRIC = frozenset('__attribute__ __attribute __aligned __printf __free '
                         '__counted_by __cleanup __acquires __releases __must_hold '
                         '__section __alloc_size __malloc_like __guarded_by '
                         '__counted_by_le __counted_by_be __scanf'.split())
+#: How deep code may be nested, and how deep the tree of a function may be: a
+#: sum has one level for each of its operands.
 _MAX_DEPTH = 200
+_MAX_TREE = 500
+_MAX_BODIES = 50        # of structs in one another
+# Who goes down a tree needs some frames a level, the parser up to 15.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
 _OPENING, _CLOSING = frozenset('([{'), frozenset(')]}')
 _BRACKETS = _OPENING | _CLOSING
 _UNARY = frozenset('& * + - ! ~ ++ --'.split())
@@ -454,11 +477,15 @@ class _Parser:
         return body
 
     def statement(self) -> Stmt:
+        return self.deeper(self._statement)
+
+    def deeper(self, parse: Callable[[], _Answer]) -> _Answer:
+        """What `parse` makes of that which comes, one level further down."""
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise ParseError('line %d: nested too deeply' % self.peek().line)
         try:
-            return self._statement()
+            return parse()
         finally:
             self.depth -= 1
 
@@ -780,7 +807,7 @@ class _Parser:
             if name and self.text() == '=':
                 self.next()
             names.append(name)
-            items.append(self.initialiser())
+            items.append(self.deeper(self.initialiser))
             if self.text() != ',':
                 while self.kind() == 'pp':
                     self.next()
@@ -806,19 +833,16 @@ class _Parser:
             word = self.word()
             if word is not None:
                 return word
-        self.depth += 1
-        if self.depth > _MAX_DEPTH:
-            raise ParseError('line %d: nested too deeply' % self.peek().line)
-        try:
-            left = self.ternary()
-            if self.text() in _ASSIGN and self.kind() == 'op':
-                op = self.next().text
-                right = self.initialiser() if self.text() == '{' \
-                    else self.assignment()
-                return Assign(left.first, right.last, op, left, right)
-            return left
-        finally:
-            self.depth -= 1
+        return self.deeper(self._assignment)
+
+    def _assignment(self) -> Expr:
+        left = self.ternary()
+        if self.text() in _ASSIGN and self.kind() == 'op':
+            op = self.next().text
+            right = self.initialiser() if self.text() == '{' \
+                else self.assignment()
+            return Assign(left.first, right.last, op, left, right)
+        return left
 
     def word(self) -> Expr | None:
         """The expression, if a name or a literal is all of it: most are."""
@@ -840,7 +864,7 @@ class _Parser:
         self.next()
         then = None if self.text() == ':' else self.expression()
         self.expect(':')
-        other = self.ternary()
+        other = self.deeper(self.ternary)
         if self.text() in _ASSIGN:      # a ? b : c = d
             op = self.next().text
             right = self.assignment()
@@ -865,7 +889,7 @@ class _Parser:
         if tok.kind == 'op':
             if text in _UNARY:
                 self.pos += 1
-                arg = self.unary()
+                arg = self.deeper(self.unary)
                 return Unary(tok, arg.last, text, arg)
             if text == '&&':             # address of a label
                 self.pos += 1
@@ -876,7 +900,7 @@ class _Parser:
             return self.sizeof()
         elif text == '__extension__':
             self.pos += 1
-            return self.unary()
+            return self.deeper(self.unary)
         return self.postfix(self.primary())
 
     def sizeof(self) -> Expr:
@@ -887,7 +911,7 @@ class _Parser:
             if kind:
                 self.pos = close + 1
                 return Sizeof(tok, self.previous, tok.text, kind, None)
-        arg = self.unary()
+        arg = self.deeper(self.unary)
         return Sizeof(tok, arg.last, tok.text, None, arg)
 
     def at_cast(self) -> bool:
@@ -911,7 +935,7 @@ class _Parser:
         if self.text() == '{':
             arg = self.initialiser()
             return self.postfix(Cast(first, arg.last, kind, arg))
-        arg = self.unary()
+        arg = self.deeper(self.unary)
         return Cast(first, arg.last, kind, arg)
 
     def type_name(self, pos: int, end: int) -> Type | None:
@@ -1008,6 +1032,7 @@ class _Parser:
                 if self.tokens[self.pos].text in _ENDS_ARGUMENT:
                     return word
                 self.pos -= 1
+        first = self.peek()
         begin = self.pos
         end = begin
         while end < self.end:
@@ -1018,7 +1043,7 @@ class _Parser:
                 break
             end += 1
         if begin == end:
-            return Literal(self.tokens[begin], self.tokens[begin], '')
+            return Literal(first, first, '')
         calls = self.text(1) == '(' and not self.at_type() \
             and self.text() not in _PARAMETRIC      # `DMA_BIT_MASK(24)`
         if not calls and (end - begin > 1 or self.text() in _TYPE_WORDS):
@@ -1026,7 +1051,7 @@ class _Parser:
             # `dma[i]` would do as a type too, but is an element
             if kind and (not kind.dims or self.at_type()):
                 self.pos = end
-                return TypeArg(self.tokens[begin], self.previous, kind)
+                return TypeArg(first, self.previous, kind)
         try:
             expr = self.initialiser() if self.text() == '{' \
                 else self.assignment()
@@ -1035,8 +1060,7 @@ class _Parser:
         except ParseError:
             pass
         self.pos = end
-        return Literal(self.tokens[begin], self.previous,
-                       join(self.tokens[begin:end]))
+        return Literal(first, self.previous, join(self.tokens[begin:end]))
 
 
 @dataclass(eq=False, slots=True)
@@ -1106,11 +1130,11 @@ class Function:
         parser = _Parser(self._tokens, self._open, self._close + 1,
                          self._closing)
         try:
-            return parser.block(), ''
+            block = parser.block()
+            _require_flat(block)
+            return block, ''
         except ParseError as exc:
             return None, str(exc)
-        except RecursionError:
-            return None, 'nested too deeply'
 
     @property
     def body(self) -> Block | None:
@@ -1299,7 +1323,8 @@ class SourceFile:
                     start += 1
                 pos += 1
             elif tok.text == ';':
-                self._item(start, pos)
+                with suppress(ParseError):
+                    self._item(start, pos)
                 pos += 1
                 start = pos
             elif tok.text in ('(', '['):
@@ -1359,8 +1384,10 @@ class SourceFile:
         if head[-1].kind == 'id' and head[-1].text not in _QUALIFIERS \
                 and tokens[brace - 2].text != ')':
             return False
-        parser = self._parser(start, brace)
-        close_params = parser.matching(params_at)
+        try:
+            close_params = self._parser(start, brace).matching(params_at)
+        except ParseError:
+            return False
         params = self._params(params_at + 1, close_params)
         before = [t for t in tokens[start:name_at] if t.kind != 'pp']
         # macros such as MODULE_LICENSE("x") may stand before without semicolon
@@ -1411,7 +1438,10 @@ class SourceFile:
         return out
 
     def _item(self, start: int, end: int) -> None:
-        """A declaration at top level: tokens[start:end] and a semicolon."""
+        """A declaration at top level: tokens[start:end] and a semicolon.
+
+        Raises ParseError when it is none, or none that can be parsed.
+        """
         tokens = self.tokens
         while start < end and tokens[start].kind == 'pp':
             start += 1
@@ -1424,18 +1454,12 @@ class SourceFile:
         parser = self._parser(start, end + 1)
         if not is_typedef and tokens[start].kind == 'id' \
                 and end > start + 1 and tokens[start + 1].text == '(':
-            try:
-                expr = parser.expression()
-                if isinstance(expr, Call):
-                    self.toplevel_calls.append(expr)
-            except ParseError:
-                pass
+            expr = parser.expression()
+            if isinstance(expr, Call):
+                self.toplevel_calls.append(expr)
             return
         self._static_macro(start, end)
-        try:
-            decl = parser.declaration()
-        except ParseError:
-            return
+        decl = parser.declaration()
         for var in decl.variables:
             if is_typedef:
                 self.typedefs[var.name] = var.type
@@ -1461,6 +1485,7 @@ class SourceFile:
     def _tagged_bodies(self, start: int, end: int) -> None:
         """Record every struct or union body between start and end."""
         tokens = self.tokens
+        open_: list[int] = []       # where the bodies around pos end
         pos = start
         while pos < end:
             if tokens[pos].text in ('struct', 'union'):
@@ -1476,6 +1501,12 @@ class SourceFile:
                     brace += 1
                 if brace < end and tokens[brace].text == '{':
                     tag = tag or '@%d' % tokens[brace].start
+                    while open_ and open_[-1] < pos:
+                        open_.pop()
+                    open_.append(self._closing.get(brace, end))
+                    if len(open_) > _MAX_BODIES:
+                        raise ParseError('line %d: nested too deeply'
+                                         % tokens[pos].line)
                     self._struct('%s %s' % (tokens[pos].text, tag), pos, brace)
                     pos = brace
             pos += 1

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 
 from . import checks
 from . import cparse as c
+from . import pcidevice
 from .driver import Driver, strip, text
 from .plan import Addition, Edit, Unit
 from .exits import Unwinder
@@ -107,6 +108,11 @@ class _Decision:
     def _wrong(self, verdict: checks.Verdict) -> None:
         test = verdict.place.node
         replaced = self._exact_test(test)
+        try:
+            device = self._device()
+        except Refused as why:
+            self._refuse(str(why))
+            return
         if replaced is None:
             self._refuse('the handle is tested with `%s` (line %d), which does '
                          'not tell failure: use dma_mapping_error()'
@@ -118,7 +124,7 @@ class _Decision:
              'dma_mapping_error()' if 'DMA_MAPPING_ERROR' in text(test) else
              '`%s` does not tell that a mapping failed: use '
              'dma_mapping_error()') % text(test),
-            {'dev': self._device(), 'handle': text(replaced, True),
+            {'dev': device, 'handle': text(replaced, True),
              'action': ';', 'name': 'dma'}))
 
     def _exact_test(self, test: c.Expr) -> c.Expr | None:
@@ -311,11 +317,13 @@ class _Decision:
 
     def _device(self) -> str:
         device = self.call.args[0]
-        if self.call.name.startswith('pci_'):
-            plain = text(device, True)
-            return '&%s->dev' % (plain if isinstance(
-                device, (c.Id, c.Member, c.Index, c.Call)) else '(%s)' % plain)
-        return text(device, True)
+        if not self.call.name.startswith('pci_'):
+            return text(device, True)
+        written = self.driver.file(self.func.path).source(device)
+        try:
+            return pcidevice.device(self.driver, self.func, device, written)
+        except pcidevice.NoPciDevice as why:
+            raise Refused(str(why)) from None
 
     # -- messages
 

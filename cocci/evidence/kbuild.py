@@ -152,8 +152,22 @@ def _kernel_top(folder: str) -> str | None:
         here = above
 
 
+class _Budget:
+    """How many references may be followed yet: X := $(Y)$(Y) and the like
+    make exponentially many of a few lines."""
+
+    def __init__(self) -> None:
+        self._left = 10_000
+
+    def spent(self, within: frozenset[str]) -> bool:
+        """One more, inside of so many others; is that too much?"""
+        self._left -= 1
+        return self._left < 0 or len(within) > 100
+
+
 def _expand(value: str, variables: dict[str, list[str]],
-            within: frozenset[str] = frozenset()) -> str:
+            within: frozenset[str] = frozenset(),
+            budget: _Budget | None = None) -> str:
     """`value` with the references to variables of the same file replaced.
 
     within: the variables whose value it is part of.  What refers to itself,
@@ -161,15 +175,16 @@ def _expand(value: str, variables: dict[str, list[str]],
     """
     if '$' not in value:
         return value
+    left = budget or _Budget()
 
     def replace(found: re.Match[str]) -> str:
         name = found.group(1)
-        if name in within:
+        if name in within or left.spent(within):
             return ''
         if name not in variables:
             return found.group(0)
         return _expand(' '.join(dict.fromkeys(variables[name])), variables,
-                       within | {name})
+                       within | {name}, left)
 
     return _REFERENCE.sub(replace, value)
 
@@ -310,9 +325,11 @@ def _flags(folder: str) -> _Flags:
 
 
 def _words(value: str, variables: dict[str, list[str]],
-           within: frozenset[str] = frozenset()) -> Iterator[str]:
+           within: frozenset[str] = frozenset(),
+           budget: _Budget | None = None) -> Iterator[str]:
     """The words of a value; of a variable that is set several times (in
     branches, say) each value counts.  within: see _expand()."""
+    left = budget or _Budget()
     for word in value.split():
         found = next((ref for ref in _REFERENCE.finditer(word)
                       if ref[1] in variables), None)
@@ -320,10 +337,10 @@ def _words(value: str, variables: dict[str, list[str]],
             yield word
             continue
         name = found[1]
-        for text in ([''] if name in within
+        for text in ([''] if name in within or left.spent(within)
                      else dict.fromkeys(variables[name])):
             yield from _words(word[:found.start()] + text + word[found.end():],
-                              variables, within | {name})
+                              variables, within | {name}, left)
 
 
 def _folder_named(word: str, folder: str, top: str | None) -> str | None:
