@@ -36,7 +36,7 @@ _CALLS = 40
 
 #: Calls that may end the guest before the rest of them is left alone: each
 #: costs a boot.
-_DEADLY = 8
+_DEADLY = 20
 
 #: Called with the number of runs done and of all.
 Progress = Callable[[int, int], None]
