@@ -34,6 +34,10 @@ PARALLEL = 2
 _RUNS = 40
 _CALLS = 40
 
+#: Calls that may end the guest before the rest of them is left alone: each
+#: costs a boot.
+_DEADLY = 20
+
 #: Called with the number of runs done and of all.
 Progress = Callable[[int, int], None]
 
@@ -42,13 +46,14 @@ Progress = Callable[[int, int], None]
 class Task:
     """One run of a driver in a guest.
 
-    skip: calls that have had their failure in an earlier boot, in which it
-    left the machine of no more use.
+    skip: calls that have had their failure in earlier boots.  deadly: how many
+    of them left the machine of no more use.
     """
 
     form: Form
     inject: bool = False
     skip: int = 0
+    deadly: int = 0
 
     @property
     def name(self) -> str:
@@ -308,9 +313,11 @@ def _further(batch: Batch, runs: dict[str, ktap.Run]) -> Iterator[Batch]:
         if task.name not in runs:
             continue
         total, done = calls_done(runs[task.name].log)
+        deadly = task.deadly + (done < _CALLS)
         if 0 < done < total - task.skip and (
-                done >= _CALLS or task.form.case.tree):
-            yield replace(batch, tasks=(replace(task, skip=task.skip + done),))
+                done >= _CALLS or task.form.case.tree and deadly < _DEADLY):
+            yield replace(batch, tasks=(replace(
+                task, skip=task.skip + done, deadly=deadly),))
 
 
 def _last(log: str) -> str:
@@ -367,10 +374,13 @@ def _unclean(case: Case, verdict: Verdict, old: Verdict | None) -> str:
 def _worse(verdict: Verdict, old: Verdict) -> str:
     """What is worse than in the old form when calls fail, or ''.
 
-    In numbers: which call is the n-th is a matter of chance.
+    In numbers: which call is the n-th is a matter of chance.  Of one form
+    fewer may have been tried.
     """
     now, before = ([one.oracles for one in failed_calls(each)]
                    for each in (verdict, old))
+    tried = min(len(now), len(before))
+    now, before = now[:tried], before[:tried]
     harm = [sum(map(bool, each)) for each in (now, before)]
     crashes = [sum('crash' in one for one in each) for each in (now, before)]
     if harm[0] > harm[1]:

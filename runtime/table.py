@@ -17,7 +17,7 @@ import rich.table
 from . import output
 from .matrix import Row
 from .qemu import MODES
-from .verdict import ORACLES, dma_errors, failed_calls
+from .verdict import ORACLES, calls_done, dma_errors, failed_calls
 
 #: The column of the runs in which calls fail.
 INJECTED = 'calls fail'
@@ -65,14 +65,17 @@ def verdict(row: Row) -> str:
 
     Of a driver of a kernel tree, which may be left in part as it was, also how
     much: the errors that dma-debug counted, and of the calls that failed, how
-    many did no harm, and after how many an oracle spoke.  kmemleak does so when
-    all is over, and does not know after which.
+    many did no harm, and after how many an oracle spoke; `of` how many, when
+    deadly ones left no more time.  kmemleak speaks when all is over, and does
+    not know after which.
     """
     if row.form.case.tree and row.inject:
         calls = list(failed_calls(row.verdict))
         heard = Counter(oracle for one in calls for oracle in one.oracles)
+        wanted = calls_done(row.verdict.log)[0]
         return ' '.join(('%d/%d' % (sum(not one.oracles for one in calls),
                                     len(calls)),
+                         *(['of %d' % wanted] if len(calls) < wanted else []),
                          *('%s:%d' % (oracle, heard[oracle])
                            for oracle in ORACLES if heard[oracle]),
                          *(['kmemleak'] if 'kmemleak' in row.verdict.said

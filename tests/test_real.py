@@ -286,7 +286,7 @@ def test_calls_after_a_deadly_one() -> None:
     form = _form()
     batch = matrix.Batch('iommu', (matrix.Task(form, True),), True)
     first, again = matrix.judge_boot(batch, qemu.Boot(DEADLY))
-    assert again == [replace(batch, tasks=(matrix.Task(form, True, 2),))]
+    assert again == [replace(batch, tasks=(matrix.Task(form, True, 2, 1),))]
     assert 'skip 2' in matrix._plan_file(
         again[0], matrix.Guest(NOWHERE, NOWHERE)).splitlines()
     second, again = matrix.judge_boot(again[0], qemu.Boot(REST))
@@ -304,6 +304,28 @@ def test_calls_after_a_deadly_one() -> None:
     row = matrix.Row(form, 'iommu', True, whole)
     assert table.verdict(row) == \
         '2/4 data:1 dma-debug:1 warning:1 crash:1'
+
+
+def test_deadly_calls_are_not_tried_for_ever() -> None:
+    form = _form()
+    batch = matrix.Batch('iommu', (matrix.Task(
+        form, True, deadly=matrix._DEADLY - 1),), True)
+    verdicts, again = matrix.judge_boot(batch, qemu.Boot(DEADLY))
+    assert not again
+    row = matrix.Row(form, 'iommu', True, verdicts['one.old.inject', 'iommu'])
+    assert table.verdict(row) == '1/2 of 4 warning:1 crash:1'
+
+
+def test_many_calls_are_more_than_one_boot(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any driver, and that is no fault of theirs."""
+    monkeypatch.setattr(matrix, '_CALLS', 2)
+    for tree in (None, ONE.tree):
+        form = _form(one=replace(ONE, tree=tree))
+        batch = matrix.Batch('iommu', (matrix.Task(form, True, 1, 7),), True)
+        _, again = matrix.judge_boot(batch, qemu.Boot(DEADLY))
+        assert [one.tasks for one in again] == [
+            (matrix.Task(form, True, 3, 7),)]
 
 
 def test_any_other_driver_has_enough_of_one_deadly_call() -> None:
@@ -367,6 +389,7 @@ CALLS = {
 @pytest.mark.parametrize('old, converted, problem', [
     (('', 'crash'), ('', 'data'), ''),
     (('data', 'data'), ('', 'data', ''), ''),
+    (('data',), ('', 'data', 'data'), ''),
     (('', ''), ('', 'data'), '1 calls do harm, 0 in the old form'),
     (('data',), ('crash',), '1 calls are deadly, 0 in the old form'),
     (('', 'data'), ('', 'lost'), 'memory is lost, and not in the old form'),

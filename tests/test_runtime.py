@@ -782,6 +782,6 @@ def test_make_runtime(target: str, variable: str, said: str) -> None:
 def test_c_sources_are_in_kernel_style() -> None:
     done = subprocess.run(
         [str(kernel_tree.checkpatch()), '--strict', '--no-tree', '--quiet',
-         '-f', *map(str, sorted(FOLDER.rglob('*.[ch]')))],
+         '-f', *map(str, sorted(FOLDER.glob('*/**/*.[ch]')))],
         capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, '')

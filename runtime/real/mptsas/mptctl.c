@@ -60,7 +60,7 @@ struct mpt_ioctl_command {
 	unsigned int words[4];
 	void *pointers[4];
 	int sizes[5];
-	char request[1];
+	char request;			/* of one byte in the header */
 };
 
 #define MPTCOMMAND	_IOWR('m', 20, struct mpt_ioctl_command)
