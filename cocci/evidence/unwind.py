@@ -946,7 +946,35 @@ class Builder:
                     outside(o) or o.startswith('*')) and (
                     item.kind == 'skb' or self.of.asked_for(o, self.goes_on)
                     or self.of.released_elsewhere(o))]
+            out += self._set_with(item)
         return out
+
+    def _set_with(self, item: Held) -> list[str]:
+        """Fields that were set after an object was taken, and that the driver
+        sets to 0 where it releases such an object: they are so here, too."""
+        name = field_name(item.obj)
+        if not re.search(r'(->|\.)\w+$', item.obj):
+            return []
+        zeroed = {
+            strip(node.left).name
+            for func in self.of.driver.functions_with(name)
+            if func is not self.func and func.body is not None and any(
+                field_name(gone[1]) == name
+                for gone in map(releases, func.calls()) if gone)
+            for node in func.body.walk()
+            if isinstance(node, c.Assign) and node.op == '='
+            and text(node.right) == '0'
+            and isinstance(strip(node.left), c.Member)} - {name}
+        return list(dict.fromkeys(
+            '%s = 0;' % text(node.left, True)
+            for node in self.func.body.walk()
+            if isinstance(node, c.Assign) and node.op == '='
+            and item.call.last.end < node.first.start < self.stmt.first.start
+            and isinstance(strip(node.left), c.Member)
+            and strip(node.left).name in zeroed
+            and text(strip(strip(node.left).base)) == re.sub(
+                r'(->|\.)\w+$', '', item.obj)
+            and text(node.right) != '0'))
 
     def _in_scope(self, name: str) -> None:
         """Refuse if the variable is one of a block that is over."""
