@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`cocci-dma patches`: series of mails out of a git repository that is only read.
+"""`cocci-dma patches`: mails out of a git repository that is only read.
 
 The kernel here has one driver, headers of a page, a Makefile of ten lines, and
 the real scripts/checkpatch.pl and get_maintainer.pl.
