@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`cocci-dma patches`: series of mails out of a git repository that is only read.
+"""`cocci-dma patches`: mails out of a git repository that is only read.
 
 The kernel here has one driver, headers of a page, a Makefile of ten lines, and
 the real scripts/checkpatch.pl and get_maintainer.pl.
@@ -510,6 +510,29 @@ def test_header() -> None:
         b'\tb@c.org\n\nbody\n\nend\n')
 
 
+def test_old_sources_keep_their_bytes(
+        small: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Drivers are in Latin-1 at times; the mail says so."""
+    old = SMALL.encode().replace(b'\treturn 0;', b'\t/* caf\xe9 */\n\treturn 0;')
+    (small / CARD).write_bytes(old)
+    commit(small, 'misc: card: Have a coffee')
+    done = patches(small, tmp_path / 'out', environment, '--no-build')
+    assert done.returncode == 0, done.stderr
+    mail, = (tmp_path / 'out').glob('*.patch')
+    assert email.message_from_bytes(
+        mail.read_bytes()).get_content_charset() == 'iso-8859-1'
+    git(small, 'am', '-q', str(mail))
+    assert (small / CARD).read_bytes() == old.replace(
+        b'pci_unmap_single(pdev', b'dma_unmap_single(&pdev->dev').replace(
+            b'PCI_DMA_TODEVICE', b'DMA_TO_DEVICE')
+    done = subprocess.run(
+        ['git', 'send-email', '--dry-run', '--quiet', '--confirm=never',
+         '--from=A Person <a@example.org>', '--suppress-cc=all', str(mail)],
+        capture_output=True, check=False, cwd=small,
+        stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+
+
 def _unit(name: str, count: int) -> steps.Unit:
     unit = steps.Unit(name, (name + '.c',), ((name + '.c',),))
     unit.patches = [steps.Patch(steps.RENAME, unit, {name + '.c': b''}, [], [])
@@ -738,6 +761,16 @@ def _no_maintainers(top: Path) -> str:
     return 'scripts/get_maintainer.pl'
 
 
+def _partial(top: Path) -> str:
+    git(top, 'config', 'remote.origin.promisor', 'true')
+    return 'is a partial clone'
+
+
+def _nobody(top: Path) -> str:
+    git(top, 'config', 'user.name', '')
+    return 'git does not know who you are'
+
+
 def _broken(top: Path) -> str:
     (top / 'include/linux/module.h').write_text('#error no\n')
     commit(top, 'include: Break it')
@@ -774,8 +807,8 @@ def small(linux: Path) -> Path:
 
 
 @pytest.mark.parametrize('spoil', [
-    _no_git, _dirty, _staged, _detached, _shallow, _no_maintainers, _broken,
-    _untracked], ids=lambda spoil: spoil.__name__.strip('_'))
+    _no_git, _dirty, _staged, _detached, _shallow, _partial, _nobody,
+    _no_maintainers, _broken, _untracked], ids=lambda spoil: spoil.__name__.strip('_'))
 def test_bad_tree(spoil, small: Path, environment: dict[str, str],
                   tmp_path: Path) -> None:
     """One line says why, nothing is written, the tree is as it was."""

@@ -235,4 +235,16 @@ def _addressed(mail: bytes, to: Sequence[str], cc: Sequence[str]) -> bytes:
     for name, people in (('To', to), ('Cc', cc)):
         if people:
             head += ('\n%s: %s' % (name, ',\n\t'.join(people))).encode('ascii')
+    if not body.isascii() and b'\nContent-Type:' not in head:
+        # git says so of a message; of sources, git send-email would ask
+        head += b'\nMIME-Version: 1.0\nContent-Type: text/plain; charset=' \
+            + _charset(body) + b'\nContent-Transfer-Encoding: 8bit'
     return head + b'\n\n' + body
+
+
+def _charset(text: bytes) -> bytes:
+    try:
+        text.decode('utf-8')
+    except UnicodeDecodeError:
+        return b'ISO-8859-1'
+    return b'UTF-8'
