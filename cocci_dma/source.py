@@ -71,7 +71,7 @@ def lines(content: bytes) -> list[str]:
     return content.decode('utf-8', 'surrogateescape').split('\n')
 
 
-_NAME = re.compile(rb'(\w+)\s*\(')
+_NAME = re.compile(rb'\b(\w+)\s*\(')
 # The kernel puts the opening brace of a function, and only that, in column 1;
 # with a backslash behind it, it is one in a macro.
 _BODY = re.compile(rb'^\{[^\\\n]*$', re.M)

@@ -133,7 +133,9 @@ def test_deep_nesting_is_told(what: str, tmp_path: Path) -> None:
     'void f(void *p\n{\n\toutl(virt_to_bus(p), 1);\n}\n',
     'struct a {\nstruct b ((\n};\nvoid f(void *p)\n{\n\toutl(virt_to_bus(p));\n'
     '}\n',
-    'int x = ((;\nvoid f(void *p)\n{\n\toutl(virt_to_bus(p), 1);\n}\n'])
+    'int x = ((;\nvoid f(void *p)\n{\n\toutl(virt_to_bus(p), 1);\n}\n',
+    'x' * 300_000 + ' f(void *p)\n{\n\toutl(virt_to_bus(p), 1);\n}\n'],
+    ids=len)
 def test_what_does_not_parse_hides_nothing(text: str, tmp_path: Path) -> None:
     path = tmp_path / 'x.c'
     path.write_text(text)
