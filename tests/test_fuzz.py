@@ -158,6 +158,12 @@ def test_a_long_line(ours: Run, tmp_path: Path) -> None:
     assert skipped['path'] == 'x.c' and 'a line of more' in skipped['reason']
 
 
+def test_lines_that_are_nearly_too_long(tmp_path: Path) -> None:
+    path = tmp_path / 'x.c'
+    path.write_bytes((b'/*' + b'x' * 999_000 + b'*/\n') * 5)
+    assert fuzz.judge(path) == ''
+
+
 def test_hostile_folder(ours: Run, tmp_path: Path) -> None:
     """Whole runs over drivers that mutations went over: whatever is not told
     of is named, and a second conversion changes nothing."""
