@@ -86,7 +86,8 @@ def test_fuzzing_notices_silence(tmp_path: Path, monkeypatch:
         'failures': {}, 'unparsed': [], 'events': {'virt_to_bus': []}})
     assert fuzz.judge(path).startswith('silent')
     for text in (b'/* virt_to_bus(x) */', b'#define X virt_to_bus(x)',
-                 b'// \\\nvirt_to_bus(x)', b'char *s = "virt_to_bus(x)";'):
+                 b'// \\\nvirt_to_bus(x)', b'char *s = "virt_to_bus(x)";',
+                 b'static int virt_to_bus(x)'):
         path.write_bytes(text + b'\n')
         assert fuzz.judge(path) == '', text
 
