@@ -117,6 +117,8 @@ DEEP = {
     'alternatives': '\n#if X\n;\n#else\n' * 9000 + ';' + '\n#endif\n' * 9000,
     'open call': 'y = x(',
     'structs': 'struct {' * 30000 + '} x;' * 30000,
+    'labels': 'x: ' * 30000 + ';',
+    'statements': 'x++; ' * 30000,
     'no end': '/* ',
 }
 
