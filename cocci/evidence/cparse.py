@@ -371,7 +371,7 @@ _PARAMETRIC = frozenset('__attribute__ __attribute __aligned __printf __free '
 _MAX_DEPTH = 200
 _MAX_TREE = 500
 _MAX_BODIES = 50        # of structs in one another
-_MAX_STATEMENTS = 5000  # of a function; the largest of Linux has some 2,000
+_MAX_STATEMENTS = 5000  # of a function; drivers of Linux have none that large
 # Who goes down a tree needs some frames a level, the parser up to 15.
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
 _OPENING, _CLOSING = frozenset('([{'), frozenset(')]}')
