@@ -50,8 +50,10 @@ _LARGE = 100_000
 #: MB for one process.
 _MEMORY = 4096
 
-#: Calls of which something must be said, wherever they stand.
-SPOKEN_OF = re.compile(rb'\b(?:isa_)?(?:virt_to_bus|bus_to_virt)\s*\(')
+#: Calls of which something must be said, wherever they stand; behind a type, a
+#: name is defined.
+SPOKEN_OF = re.compile(rb'(?:\A|[^\w\s*]|\b(?:return|else|do|case))\s*'
+                       rb'\b(?:isa_)?(?:virt_to_bus|bus_to_virt)\s*\(')
 
 Mutation = Callable[[bytes, random.Random], bytes]
 

@@ -41,7 +41,6 @@ class Source:
 
 #: Bytes of a line.  What is longer takes minutes and holds nothing for us.
 _LONGEST = 1_000_000
-_LONG_LINE = re.compile(rb'[^\n]{%d}' % _LONGEST)
 
 
 def read(path: str) -> Source:
@@ -53,7 +52,8 @@ def read(path: str) -> Source:
                       % (path, error.strerror)) from None
     if b'\0' in original:
         raise Unusable('binary (holds NUL bytes)')
-    if len(original) > _LONGEST and _LONG_LINE.search(original):
+    if len(original) > _LONGEST \
+            and max(map(len, original.split(b'\n'))) > _LONGEST:
         raise Unusable('a line of more than %d bytes, which no driver has'
                        % _LONGEST)
     ends = original.count(b'\n')
@@ -71,7 +71,7 @@ def lines(content: bytes) -> list[str]:
     return content.decode('utf-8', 'surrogateescape').split('\n')
 
 
-_NAME = re.compile(rb'(\w+)\s*\(')
+_NAME = re.compile(rb'\b(\w+)\s*\(')
 # The kernel puts the opening brace of a function, and only that, in column 1;
 # with a backslash behind it, it is one in a macro.
 _BODY = re.compile(rb'^\{[^\\\n]*$', re.M)

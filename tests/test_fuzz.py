@@ -86,7 +86,8 @@ def test_fuzzing_notices_silence(tmp_path: Path, monkeypatch:
         'failures': {}, 'unparsed': [], 'events': {'virt_to_bus': []}})
     assert fuzz.judge(path).startswith('silent')
     for text in (b'/* virt_to_bus(x) */', b'#define X virt_to_bus(x)',
-                 b'// \\\nvirt_to_bus(x)', b'char *s = "virt_to_bus(x)";'):
+                 b'// \\\nvirt_to_bus(x)', b'char *s = "virt_to_bus(x)";',
+                 b'static int virt_to_bus(x)'):
         path.write_bytes(text + b'\n')
         assert fuzz.judge(path) == '', text
 
@@ -116,6 +117,8 @@ DEEP = {
     'alternatives': '\n#if X\n;\n#else\n' * 9000 + ';' + '\n#endif\n' * 9000,
     'open call': 'y = x(',
     'structs': 'struct {' * 30000 + '} x;' * 30000,
+    'labels': 'x: ' * 30000 + ';',
+    'statements': 'x++; ' * 30000,
     'no end': '/* ',
 }
 
@@ -133,7 +136,9 @@ def test_deep_nesting_is_told(what: str, tmp_path: Path) -> None:
     'void f(void *p\n{\n\toutl(virt_to_bus(p), 1);\n}\n',
     'struct a {\nstruct b ((\n};\nvoid f(void *p)\n{\n\toutl(virt_to_bus(p));\n'
     '}\n',
-    'int x = ((;\nvoid f(void *p)\n{\n\toutl(virt_to_bus(p), 1);\n}\n'])
+    'int x = ((;\nvoid f(void *p)\n{\n\toutl(virt_to_bus(p), 1);\n}\n',
+    'x' * 300_000 + ' f(void *p)\n{\n\toutl(virt_to_bus(p), 1);\n}\n'],
+    ids=len)
 def test_what_does_not_parse_hides_nothing(text: str, tmp_path: Path) -> None:
     path = tmp_path / 'x.c'
     path.write_text(text)
@@ -154,6 +159,12 @@ def test_a_long_line(ours: Run, tmp_path: Path) -> None:
     assert done.returncode == 0
     (skipped,) = json.loads(done.stdout)['coverage']['skipped']
     assert skipped['path'] == 'x.c' and 'a line of more' in skipped['reason']
+
+
+def test_lines_that_are_nearly_too_long(tmp_path: Path) -> None:
+    path = tmp_path / 'x.c'
+    path.write_bytes((b'/*' + b'x' * 999_000 + b'*/\n') * 5)
+    assert fuzz.judge(path) == ''
 
 
 def test_hostile_folder(ours: Run, tmp_path: Path) -> None:

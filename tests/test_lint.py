@@ -90,13 +90,13 @@ def sarif(done: 'subprocess.CompletedProcess[bytes]') -> dict[str, Any]:
 
 
 def test_sarif(lint: Run, top: Path) -> None:
-    (top / 'two' / 'b\xe4d name.c').write_text(driver('odd'))
+    (top / 'two' / 'b\xe4d%name.c').write_text(driver('odd'))
     done = lint('check', '--format', 'sarif', '.')
     assert done.returncode == 1
     run = sarif(done)
     uris = [r['locations'][0]['physicalLocation']['artifactLocation']['uri']
             for r in run['results']]
-    assert uris == ['one/one.c', 'two/b%C3%A4d%20name.c', 'two/two.c']
+    assert uris == ['one/one.c', 'two/b%C3%A4d%25name.c', 'two/two.c']
     assert run['invocations'][0]['executionSuccessful']
     first = run['results'][0]
     assert first['ruleId'] == 'dma_map_sg' and first['level'] == 'warning'

@@ -93,9 +93,13 @@ def _number(top: Node) -> tuple[list[Node], int, int]:
     return top.order
 
 
-def _require_flat(top: Node) -> None:
-    """ParseError if a tree is so deep that nobody could go down to its end."""
+def _require_sane(top: Node) -> None:
+    """ParseError if a tree is so deep that nobody could go down to its end, or
+    of so many statements that their control flow needs gigabytes."""
     nodes, begin, end = _number(top)
+    if end - begin > _MAX_STATEMENTS and sum(
+            isinstance(node, Stmt) for node in nodes) > _MAX_STATEMENTS:
+        raise ParseError('more than %d statements' % _MAX_STATEMENTS)
     open_: list[int] = []       # where each of the nodes around it ends
     for index in range(begin, end):
         while open_ and open_[-1] <= index:
@@ -375,6 +379,7 @@ _PARAMETRIC = frozenset('__attribute__ __attribute __aligned __printf __free '
 _MAX_DEPTH = 200
 _MAX_TREE = 500
 _MAX_BODIES = 50        # of structs in one another
+_MAX_STATEMENTS = 5000  # of a function; drivers of Linux have none that large
 # Who goes down a tree needs some frames a level, the parser up to 15.
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 5000))
 _OPENING, _CLOSING = frozenset('([{'), frozenset(')]}')
@@ -1131,7 +1136,7 @@ class Function:
                          self._closing)
         try:
             block = parser.block()
-            _require_flat(block)
+            _require_sane(block)
             return block, ''
         except ParseError as exc:
             return None, str(exc)
