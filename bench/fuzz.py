@@ -42,7 +42,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(ROOT / 'cocci')]
 
-from cocci_dma import cut, decide, layout, rules, source  # noqa: E402
+from cocci_dma import cut, decide, rules, source  # noqa: E402
 from evidence import kbuild  # noqa: E402
 
 #: Drivers above this size are left: they cost time, and hold nothing new.

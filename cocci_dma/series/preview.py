@@ -9,7 +9,7 @@ from typing import Iterator, Sequence
 
 from .. import report, webpage
 from ..findings import Finding
-from . import mails, proof, repository, wording
+from . import mails, repository, wording
 from .steps import Patch
 
 
