@@ -10,6 +10,7 @@ from typing import Iterator, Sequence
 from .. import report, webpage
 from ..findings import Finding
 from . import mails, repository, wording
+from .proof import Proof
 from .steps import Patch
 
 
@@ -40,7 +41,7 @@ class Shown:
     anchor: str
     patch: Patch
     body: str
-    proof: proof.Proof
+    proof: Proof
     files: list[File]
 
 
