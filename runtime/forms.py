@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The forms of a driver that are run: old, converted, wrongly converted.
 
-All are copies.  The converted one is what the rules make of it right now.
+All are copies.  The converted one is what comes of the rules right now.
 """
 from __future__ import annotations
 

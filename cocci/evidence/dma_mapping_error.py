@@ -282,6 +282,9 @@ class _Decision:
                 raise Refused('`%s` in the same statement' % text(node))
             if isinstance(node, c.Ternary):
                 raise Refused('the mapping is one branch of a ?: expression')
+        if len(self.driver.definitions(self.func.name)) > 1:
+            raise Refused('the driver has several functions called %s(): SmPL '
+                          'would declare the handle in each' % self.func.name)
         name = self._new_name()
         beside = self._declaration()
         self._edit('split', self._action(), name, name=name)

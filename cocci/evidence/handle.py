@@ -111,6 +111,10 @@ def choose(driver: Driver, definitions: Definitions, pointers: Pointers,
     anchors are the fields beside which a handle is declared already, hardware
     the structs whose layout belongs to the device.
     """
+    if obj.kind == 'local' and len(driver.definitions(func.name)) > 1:
+        raise NoHandle('the driver has several functions called %s(): SmPL '
+                       'would declare a handle in each' % func.name, func.path,
+                       func.first.line)
     reused = _existing(driver, definitions, pointers, obj, sites)
     if reused and not (reused.additions and obj.owner in hardware):
         return reused
